@@ -109,6 +109,10 @@ impl Store for Consul {
         self.core().health(options).await
     }
 
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn inner(&self) -> Option<&dyn Store> {
         None
     }

@@ -51,6 +51,9 @@ pub struct Capabilities {
     pub delete_tree_atomic: bool,
     /// Tells whether `delete_tree` returns a count.
     pub delete_tree_counts: bool,
+    /// Tells whether values are stored as they are, so that the server's own tools read the same
+    /// bytes. A layer that encrypts or compresses says `false`.
+    pub native_values: bool,
     /// The time from which keys that other tools wrote are listed and watched.
     pub foreign_keys: ForeignKeys,
     /// Tells whether `health` asks the server.
@@ -78,6 +81,7 @@ impl Capabilities {
             list_snapshot: false,
             delete_tree_atomic: false,
             delete_tree_counts: true,
+            native_values: true,
             foreign_keys: ForeignKeys::Seen,
             health: false,
             hint: None,

@@ -22,6 +22,9 @@ use std::{fmt, str::FromStr, time::Duration};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(into = "String", try_from = "String"))]
+#[doc(alias = "revision")]
+#[doc(alias = "etag")]
+#[doc(alias = "index")]
 pub struct Version(u128);
 
 impl Version {

@@ -92,6 +92,10 @@
 //! in the repository is a whole backend to copy, and the suite in `testsuite` says when it is
 //! done.
 //!
+//! # Metrics
+//! [`Kv::with_observer`] has a program told what a handle does; [`observe`] says what. Each call
+//! opens a span of `tracing`, at the level `DEBUG`.
+//!
 //! # Cost
 //! A `get` through the handle costs at most two allocations and one dynamic call more than the
 //! store's own work. Cloning a handle, a key or a value copies a pointer.
@@ -106,6 +110,7 @@ mod key;
 mod kv;
 mod lease_id;
 mod list;
+pub mod observe;
 mod registry;
 mod secret;
 #[cfg(feature = "serde")]
@@ -124,7 +129,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use key::{Directory, IntoKey, Key};
 pub use kv::{
     Adopt, Delete, DeleteTree, Exists, Get, GetMany, Guard, HealthCall, Kv, Lease, LeaseCall, List, Listing,
-    Lock, LockHolder, Put, Step, Txn, Watch, WatchCall,
+    Lock, LockHolder, Next, Put, Step, Txn, Update, Updated, Watch, WatchCall,
 };
 pub use lease_id::LeaseId;
 pub use list::{Item, Position};

@@ -2,12 +2,34 @@
 
 use crate::{Key, Version, Written};
 use bytes::Bytes;
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 /// The proof of holding a lock, for [`Condition::Held`]. Only the backend that granted the lock
 /// reads it.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Fence(Arc<(Key, u64, Bytes)>);
+#[derive(Clone)]
+pub struct Fence {
+    proof: Arc<(Key, u64, Bytes)>,
+    /// The name by which the lock was acquired, where the backend's own is another.
+    shown: Option<Key>,
+}
+
+impl PartialEq for Fence {
+    fn eq(&self, other: &Self) -> bool {
+        self.proof == other.proof
+    }
+}
+
+impl Eq for Fence {}
+
+impl Hash for Fence {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.proof.hash(state);
+    }
+}
 
 impl AsRef<Fence> for Fence {
     fn as_ref(&self) -> &Self {
@@ -19,28 +41,35 @@ impl Fence {
     /// Makes, for backends, a proof of the lock by the backend's own name for it, the token, and
     /// what else is needed to check it.
     pub fn new(lock: Key, token: u64, proof: impl Into<Bytes>) -> Self {
-        Self(Arc::new((lock, token, proof.into())))
+        Self { proof: Arc::new((lock, token, proof.into())), shown: None }
+    }
+
+    /// Has messages show the lock by the name by which it was acquired.
+    pub(crate) fn acquired_as(mut self, name: &Key) -> Self {
+        self.shown = (*name != self.proof.0).then(|| name.clone());
+        self
     }
 
     /// Returns the backend's own name of the lock.
     pub fn lock(&self) -> &Key {
-        &self.0.0
+        &self.proof.0
     }
 
     /// Returns the fencing token, which grows with every acquisition of the lock.
     pub fn token(&self) -> u64 {
-        self.0.1
+        self.proof.1
     }
 
     /// Returns what else the backend needs to check the proof.
     pub fn proof(&self) -> &Bytes {
-        &self.0.2
+        &self.proof.2
     }
 }
 
 impl fmt::Debug for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "lock {:?} with token {}", self.0.0, self.0.1)
+        let name = self.shown.as_ref().unwrap_or(&self.proof.0);
+        write!(f, "lock {name:?} with token {}", self.proof.1)
     }
 }
 

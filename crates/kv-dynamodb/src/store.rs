@@ -100,6 +100,10 @@ impl Store for Dynamo {
         read::health(&self.0, options).await
     }
 
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn inner(&self) -> Option<&dyn Store> {
         None
     }

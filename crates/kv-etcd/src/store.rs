@@ -103,6 +103,10 @@ impl Store for Etcd {
         self.0.health(options.deadline).await
     }
 
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn inner(&self) -> Option<&dyn Store> {
         None
     }

@@ -157,6 +157,10 @@ impl Store for Memory {
         self.0.call(Does::Read, options.deadline, || Ok(Health::new(env!("CARGO_PKG_VERSION")))).await
     }
 
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn inner(&self) -> Option<&dyn Store> {
         None
     }

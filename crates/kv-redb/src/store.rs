@@ -121,6 +121,10 @@ impl Store for Redb {
         list::health(&self.core, options.deadline).await
     }
 
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn inner(&self) -> Option<&dyn Store> {
         None
     }

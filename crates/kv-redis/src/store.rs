@@ -30,6 +30,10 @@ impl Store for Redis {
         &self.0.capabilities
     }
 
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn inner(&self) -> Option<&dyn Store> {
         None
     }

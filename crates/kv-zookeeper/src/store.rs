@@ -44,6 +44,10 @@ impl Store for ZooKeeper {
     }
 
     /// Returns `None`: a backend has no store below it.
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn inner(&self) -> Option<&dyn Store> {
         None
     }

@@ -25,11 +25,14 @@ mod lifetimes;
 mod listings;
 mod locks;
 mod model;
+mod observers;
 mod opening;
 mod outages;
 mod transactions;
+mod updates;
 mod values;
 mod watches;
+mod within;
 
 /// A part of the contract: its title, and the cases that try it.
 pub(crate) type Chapter = (&'static str, &'static [Case]);
@@ -38,10 +41,12 @@ pub(crate) type Chapter = (&'static str, &'static [Case]);
 pub(crate) const CHAPTERS: &[Chapter] = &[
     ("Keys", keys::CASES),
     ("Stores that share a server", isolation::CASES),
+    ("Handles on a part of the tree", within::CASES),
     ("Values and versions", values::CASES),
     ("Calls on single keys, and `close`", calls::CASES),
     ("Listings and `delete_tree`", listings::CASES),
     ("Transactions", transactions::CASES),
+    ("Updates", updates::CASES),
     ("Random calls beside the store in memory", model::CASES),
     ("TTLs", expiry::CASES),
     ("Leases", leases::CASES),
@@ -50,6 +55,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
     ("Errors, as far as no outage is needed", errors::CASES),
     ("Opening a store, and its capabilities", opening::CASES),
     ("Handles, their ends, and the runtimes that they outlive", lifetimes::CASES),
+    ("Observers", observers::CASES),
     ("Servers that are full", full::CASES),
     ("Outages", outages::CASES),
 ];

@@ -30,6 +30,8 @@ cases! {
     "error.honest/lost-transaction": "a transaction whose answer is lost is neither refused nor a success but the true one" => calls::lost_transaction,
     "error.honest/link-cut": "no call over a cut link gives success, \"missing\" or a conflict" => calls::cut_is_honest,
     "error.honest/server-down": "no call to a server that is down gives success, \"missing\" or a conflict" => calls::down_is_honest,
+    "update/lost-reply": "an update whose answer is lost is `OutcomeUnknown`, or truly answered, and is not made again" => calls::lost_update,
+    "update.exactly_once/lost-reply": "an update exactly once whose answer is lost finds out that it was done, and is not made again" => calls::lost_update_found_out,
     "error.deadline/link-frozen": "every call over a frozen link ends within its deadline" => calls::frozen_deadline,
     "error.deadline/answers-lost": "every call ends within its deadline when only the answers are lost" => calls::silent_deadline,
     "error.deadline/server-stopped": "every call to a server that is down ends within its deadline" => calls::stopped_deadline,

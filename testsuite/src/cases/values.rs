@@ -169,9 +169,13 @@ async fn greatest(t: Trial) -> Verdict {
 }
 
 const NO_TOOL: &str = "the harness has no foreign tool";
+const NOT_NATIVE: &str = "values are stored in a form of the library's own";
 
 async fn ours(t: Trial) -> Verdict {
     let Some(foreign) = t.harness().foreign() else { return Ended::ignored(NO_TOOL) };
+    if !t.capabilities().native_values {
+        return Ended::ignored(NOT_NATIVE);
+    }
     let kv = t.open().await?;
     for value in ["plain", "{\"a\": 1}", "ä\n\"b\"", "\u{1}"] {
         kv.put("d/k", value).await?;
@@ -185,6 +189,9 @@ async fn ours(t: Trial) -> Verdict {
 
 async fn theirs(t: Trial) -> Verdict {
     let Some(foreign) = t.harness().foreign() else { return Ended::ignored(NO_TOOL) };
+    if !t.capabilities().native_values {
+        return Ended::ignored(NOT_NATIVE);
+    }
     let kv = t.open().await?;
     let name = format!("{}d/k", t.prefix());
     foreign.put(&name, Bytes::from_static(b"their \xff bytes")).await;

@@ -61,6 +61,7 @@ pub(super) fn capabilities(c: &Capabilities) -> Vec<(String, String)> {
         ("list shows one moment", yes(c.list_snapshot)),
         ("`delete_tree` is atomic", yes(c.delete_tree_atomic)),
         ("`delete_tree` counts", yes(c.delete_tree_counts)),
+        ("values are the server's own", yes(c.native_values)),
         (
             "other tools' keys are listed",
             match c.foreign_keys {

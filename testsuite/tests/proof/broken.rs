@@ -499,6 +499,10 @@ impl Store for Broken {
         Ok(if self.fault == Fault::HealthTellsNothing { Health::default() } else { health })
     }
 
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
+
     fn inner(&self) -> Option<&dyn Store> {
         Some(self.store())
     }

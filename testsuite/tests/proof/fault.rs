@@ -22,9 +22,9 @@ faults! {
     // Names and directories
     FoldsCase, "names that differ in case are one key": "key.normalised/nothing-more";
     DecodesNames, "`%20` and a space are one name": "key.refused/nothing-else";
-    SiblingsAreListed, "a listing of `app` shows `application`": "dir.segments/list" "list/missing";
+    SiblingsAreListed, "a listing of `app` shows `application`": "dir.segments/list" "list/missing" "within/apart";
     SiblingsAreDeleted, "delete_tree of `app` deletes `application`": "dir.segments/delete_tree" "delete_tree/below" "delete_tree/missing";
-    SiblingsAreWatched, "a watch of `app` tells of `application`": "dir.segments/watch_tree" "dir.segments/watch-siblings";
+    SiblingsAreWatched, "a watch of `app` tells of `application`": "dir.segments/watch_tree" "dir.segments/watch-siblings" "within/watches";
     ListsItself, "a listing of `d` shows the key `d`": "dir.segments/list";
     DeletesItself, "delete_tree of `d` deletes the key `d`": "dir.segments/delete_tree";
     WatchesItself, "watch_tree of `d` tells of the key `d`": "dir.segments/watch-tree";
@@ -54,7 +54,7 @@ faults! {
     KeepsVersionOfSameBytes, "a put of the same bytes keeps the version": "version.opaque/same-bytes" "version.opaque/every-write" "atomic_put/one-winner";
     VersionsRestart, "versions start again when a key is made anew": "version.opaque/remade" "version.opaque/remade-by-another" "version.opaque/as-often";
     VersionsFall, "newer versions are smaller": "version.opaque/order" "version.opaque/read";
-    AnswersALaterVersion, "a put answers with the version of a later write": "error.unknown/dropped" "version.opaque/read" "version.opaque/text" "version.opaque/at-once" "put/answer";
+    AnswersALaterVersion, "a put answers with the version of a later write": "error.unknown/dropped" "version.opaque/read" "version.opaque/text" "version.opaque/at-once" "put/answer" "update/answer";
     // Calls
     AnswersStale, "a get answers with what was there before the last put": "get/latest" "get/stale" "put/last-wins" "model.sequences";
     TearsReads, "a get gives the value of one write and the version of another": "get/one-write";
@@ -67,8 +67,8 @@ faults! {
     ExistsForDirectories, "a directory exists": "exists/answer";
     AcceptsStaleVersions, "a stale version matches": "atomic_put/replace" "atomic_put/gone" "atomic_put/other-key" "version.opaque/remade-tree" "ttl.goes/remade";
     CreatesOverExisting, "atomic_put with no version replaces": "atomic_put/create" "key.normalised/calls";
-    ComparesThenWrites, "a compare-and-swap compares, and then writes": "atomic_put/create-race" "atomic_put/counter" "atomic_put/one-winner" "atomic_delete/race";
-    ExistsReadsAsModified, "KeyExists is reported as KeyModified": "atomic_put/create" "error.honest/kinds" "error.honest/names";
+    ComparesThenWrites, "a compare-and-swap compares, and then writes": "atomic_put/create-race" "atomic_put/counter" "atomic_put/one-winner" "atomic_delete/race" "update/counted";
+    ExistsReadsAsModified, "KeyExists is reported as KeyModified": "atomic_put/create" "error.honest/kinds" "error.honest/names" "observer/calls";
     ModifiedReadsAsExists, "KeyModified is reported as KeyExists": "atomic_put/replace" "error.honest/kinds";
     ModifiedReadsAsUnavailable, "a conflict is reported as an outage": "error.honest/kinds";
     RefusedPutsRewrite, "a put that is refused writes what is there anew": "watch.delta/failed-writes" "ttl.replaced/refused-put";
@@ -83,7 +83,7 @@ faults! {
     SkipsAtPageBorders, "a page leaves out its last key": "list/pages" "list/large-values";
     ChildrenAreRecursive, "a listing of children goes deeper": "list/children" "list/children-deep";
     HidesDirectories, "a listing of children leaves directories out": "list/children";
-    StartAfterIsIgnored, "a listing begins at its beginning": "list/start-after" "list/start-after-children";
+    StartAfterIsIgnored, "a listing begins at its beginning": "list/start-after" "list/start-after-children" "within/calls";
     KeysOnlyGivesOnlyTheFirst, "a listing of keys gives one": "list/keys-only" "list/limit" "list/concurrent";
     CursorsLeadOutside, "a cursor leads out of the directory": "list/cursor" "delete_tree/cursor";
     MissingDirectoryIsAnError, "a listing of a missing directory is an error": "list/missing";
@@ -93,20 +93,20 @@ faults! {
     MiscountsDeleted, "delete_tree counts wrongly": "delete_tree/count";
     TearsTransactions, "the first write of a transaction happens in any case": "transact/refused" "transact/race";
     TakesLessThanItDeclares, "a transaction takes fewer bytes than declared": "transact/too-large";
-    TransactChecksThenWrites, "a transaction checks its conditions, and then writes": "transact/transfer" "transact/race";
-    TransactIgnoresConditions, "a transaction happens whatever its conditions say": "transact/refused" "transact/conditions" "transact/race" "transact/own-writes";
+    TransactChecksThenWrites, "a transaction checks its conditions, and then writes": "transact/transfer" "transact/race" "update.exactly_once/counted";
+    TransactIgnoresConditions, "a transaction happens whatever its conditions say": "transact/refused" "transact/conditions" "transact/race" "transact/own-writes" "update.exactly_once/lost";
     TransactGivesOneVersion, "a transaction answers with versions that its keys do not have": "transact/commit" "version.opaque/every-write";
     TransactForgetsTtls, "a put in a transaction has no TTL": "ttl.replaced/every-put" "lease.alive/every-put";
     TransactRefusesParents, "a transaction cannot write a key and its child": "transact/parents";
     TransactRefusesMissing, "a transaction cannot delete a missing key": "transact/delete-missing";
-    MiscountsConditions, "a refused transaction names the wrong condition": "transact/refused" "transact/steps" "transact/read-only";
+    MiscountsConditions, "a refused transaction names the wrong condition": "transact/refused" "transact/steps" "transact/read-only" "within/transactions";
     RefusesWhatItDeclares, "declared leases, locks and transactions are Unsupported": "capabilities.complete/lease" "capabilities.complete/lock" "capabilities.complete/transact";
     ClosesForAll, "closing one client closes the others": "close/alone";
     HealthFails, "health is declared, and fails": "capabilities.complete/health";
     HealthTellsNothing, "health knows no version of the server": "health/answer";
     // Expiry
     IgnoresTtl, "a TTL is ignored": "ttl.goes/everywhere" "ttl.goes/event" "capabilities.complete/ttl";
-    IgnoresTtlOfAtomicPut, "a TTL of a compare-and-swap is ignored": "ttl.replaced/every-put";
+    IgnoresTtlOfAtomicPut, "a TTL of a compare-and-swap is ignored": "ttl.replaced/every-put" "update/options";
     TellsNoTtl, "a put does not answer with the TTL": "ttl.refused/rounded" "capabilities.complete/ttl";
     ExpiresEarly, "a key goes before its TTL": "ttl.never_early/put" "ttl.never_early/raced" "ttl.replaced/anew" "ttl.replaced/refused-put" "clock.assumed/one-measure";
     ExpiresSomeEarly, "now and then a key goes before its TTL": "ttl.never_early/many";
@@ -163,7 +163,7 @@ faults! {
     FreesLate, "a dead holder's lock is free later than declared": "lock.freed/killed";
     FreesEarly, "a dead holder's lock is free before its TTL": "lock.freed/not-early";
     ForgetsTheHoldersValue, "the holder's value is lost": "lock.value/read";
-    NamesNoHolder, "lock_holder names nobody": "lock.value/read" "key.normalised/lock";
+    NamesNoHolder, "lock_holder names nobody": "lock.value/read" "key.normalised/lock" "within/locks";
     HidesHolders, "a watch of the holder never tells one": "lock.value/watched";
     MissesTheEndOfHolding, "a watch of the holder misses the release": "lock.value/watched";
     // Handles and their ends
@@ -211,12 +211,18 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
     (
         Net::RetriesBlindly,
         "a write whose answer is lost is sent again",
-        &["error.unknown/lost-reply", "error.unknown/never-twice", "error.honest/lost-transaction"],
+        &[
+            "error.unknown/lost-reply",
+            "error.unknown/never-twice",
+            "error.honest/lost-transaction",
+            "update/lost-reply",
+            "update.exactly_once/lost-reply",
+        ],
     ),
     (
         Net::LostReplyIsConflict,
         "a write whose answer is lost is reported as a conflict",
-        &["error.honest/lost-reply"],
+        &["error.honest/lost-reply", "update/lost-reply"],
     ),
     (
         Net::LostReplyIsSuccess,

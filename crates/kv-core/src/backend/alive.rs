@@ -1,8 +1,17 @@
 //! The life of a lock or lease.
 
 use super::{Clock, Instant};
-use crate::{Error, ErrorKind, Result, driver::Deadline};
-use std::{future::Future, sync::Arc, time::Duration};
+use crate::{
+    Error, ErrorKind, Result,
+    driver::Deadline,
+    observe::{self, Origin},
+};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::watch;
 
 #[derive(Clone, Debug)]
@@ -73,6 +82,7 @@ impl Alive {
         let (session, watched) = watch::channel(Life::Until(granted + life));
         let (kept, keeper) = watch::channel(());
         let (ended, own_clock) = (watch::Sender::new(None), clock.clone());
+        let observed = Origin::current().map(|life| (life.renamed("renew"), life));
         let alive = Self { clock: own_clock, session: watched, keeper, ttl, ended };
         let clock = clock.clone();
         tokio::spawn(async move {
@@ -97,12 +107,22 @@ impl Alive {
                 // A renewal that hangs must leave time for another one, perhaps over another
                 // connection.
                 let deadline = Deadline::after((ttl / 5).min(until.since(began)));
-                let answer = tokio::select! {
-                    biased;
-                    () = kept.closed() => return,
-                    answer = renew(deadline) => Some(answer),
-                    () = clock.sleep_until(until.min(began + ttl / 4)) => None,
+                let answer = {
+                    let mut renewal = pin!(renew(deadline));
+                    let origin = observed.as_ref().map(|(requests, _)| requests);
+                    tokio::select! {
+                        biased;
+                        () = kept.closed() => return,
+                        answer = poll_fn(|cx| observe::poll(origin, renewal.as_mut(), cx)) => Some(answer),
+                        () = clock.sleep_until(until.min(began + ttl / 4)) => None,
+                    }
                 };
+                if let Some((_, life)) = &observed {
+                    let slack = until.since(clock.now());
+                    let silent = || Error::new(ErrorKind::Timeout, "the renewal was not answered in time");
+                    let error = answer.as_ref().map_or_else(|| Some(silent()), |answer| answer.clone().err());
+                    life.renewed(ttl, slack, error.as_ref());
+                }
                 match answer {
                     // The owner may have seen meanwhile that the life is over, as after a suspend.
                     Some(Ok(())) if clock.now() >= until => {

@@ -1,12 +1,15 @@
 //! The work that runs in the background, counted.
 
 use super::{AbortOnDrop, Undo, lock, undo::Todo};
-use crate::{Error, ErrorKind, Result};
+use crate::{
+    Error, ErrorKind, Result,
+    observe::{self, Origin},
+};
 use futures_core::future::BoxFuture;
 use std::{
     fmt,
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
@@ -81,8 +84,11 @@ impl Tasks {
     /// # Panics
     /// Panics outside of a runtime.
     pub fn spawn<T>(&self, work: impl Future<Output = Result<T>> + Send + 'static) {
-        let counted = self.count();
-        tokio::spawn(async move { counted.note(&work.await) });
+        let (counted, origin) = (self.count(), Origin::current());
+        tokio::spawn(async move {
+            let mut work = pin!(work);
+            counted.note(&poll_fn(|cx| observe::poll(origin.as_ref(), work.as_mut(), cx)).await);
+        });
     }
 
     /// Runs the work in the background to its end, also when its caller stops waiting for it. The

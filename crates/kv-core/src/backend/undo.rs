@@ -1,7 +1,10 @@
 //! Work that undoes something, and is done once.
 
 use super::{Tasks, lock, tasks::Counted};
-use crate::{Error, ErrorKind, Result};
+use crate::{
+    Error, ErrorKind, Result,
+    observe::{self, Origin},
+};
 use futures_core::future::BoxFuture;
 use std::{
     fmt,
@@ -70,6 +73,8 @@ enum Job {
 struct Go {
     todo: Arc<Todo>,
     counted: Counted,
+    /// Whose work it is, to those who observe.
+    origin: Option<Origin>,
     is_held: bool,
     is_polled: bool,
     is_over: bool,
@@ -97,7 +102,7 @@ impl Go {
         let is_polled = &mut self.is_polled;
         let answer = poll_fn(|cx| {
             *is_polled = true;
-            let answer = work.as_mut().poll(cx);
+            let answer = observe::poll(self.origin.as_ref(), work.as_mut(), cx);
             *is_polled = false;
             answer
         })
@@ -152,7 +157,8 @@ impl Todo {
         // It is counted before anybody can see that it has begun: whoever waits for all work
         // misses none.
         let counted = tasks.count();
-        Some(Go { todo: self.clone(), counted, is_held, is_polled: false, is_over: false })
+        let origin = Origin::current();
+        Some(Go { todo: self.clone(), counted, origin, is_held, is_polled: false, is_over: false })
     }
 
     fn take_up(&self) -> Option<Doing> {

@@ -13,9 +13,11 @@
 //! | `lease` | [`LeaseOptions`] | [`Leased`] |
 //! | `lock`, `lock_holder` | [`LockOptions`], [`ReadOptions`] | [`Acquired`], [`Holder`](crate::Holder) |
 //!
-//! Every call has a [`Deadline`]. [`Kv::new`](crate::Kv::new) makes a handle of a store.
+//! Every call has a [`Deadline`]. [`Kv::new`](crate::Kv::new) makes a handle of a store, and
+//! [`Kv::layer`](crate::Kv::layer) puts a [`Layer`] over it.
 
 mod deadline;
+mod layer;
 mod options;
 mod page;
 mod store;
@@ -24,6 +26,7 @@ mod transaction;
 
 pub use async_trait::async_trait;
 pub use deadline::Deadline;
+pub use layer::Layer;
 pub use options::{
     Expect, LeaseOptions, ListOptions, LockOptions, PutOptions, ReadOptions, WatchOptions, WriteOptions,
 };

@@ -38,8 +38,8 @@ use std::{any::Any, fmt::Debug, sync::Arc, time::Duration};
 /// ([`backend::Undo`]), or ends by its TTL.
 ///
 /// # Wrappers
-/// A layer is a `Store` over a `Store`. It forwards every method, which
-/// `#[deny(clippy::missing_trait_methods)]` on its impl checks, and tells by
+/// A layer is a `Store` over a `Store`, put there by a [`Layer`](crate::driver::Layer). It forwards
+/// every method, which `#[deny(clippy::missing_trait_methods)]` on its impl checks, and tells by
 /// [`inner`](Self::inner) what it stands on. Call the methods of an `Arc<dyn Store>` through
 /// `as_ref()`: the `Arc` is a `Store` too, and would box each future twice.
 #[async_trait]
@@ -159,6 +159,13 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
         let _ = options;
         Err(self.capabilities().unsupported("health"))
+    }
+
+    /// Describes this store in one line, without what it stands on and without any secret: the
+    /// `Debug` of a handle shows its layers so. An empty text is left out; pointers to a store give
+    /// that. Provided: the text of its own `Debug`.
+    fn describe(&self) -> String {
+        format!("{self:?}")
     }
 
     /// Returns the store that a layer stands on, for `find`, the method of `dyn Store`. Provided:
@@ -289,6 +296,9 @@ macro_rules! forward {
             }
             async fn health(&self, options: &ReadOptions) -> Result<Health> {
                 (**self).health(options).await
+            }
+            fn describe(&self) -> String {
+                String::new()
             }
             fn inner(&self) -> Option<&dyn Store> {
                 Some((**self).as_store())

@@ -286,6 +286,18 @@ impl Directory {
         Ok(Arc::from(joined))
     }
 
+    /// Checks that every name that a user may give fits below this directory.
+    pub(crate) fn takes_every_name(&self) -> Result<()> {
+        const MOST: usize = MAX_STORED - MAX_GIVEN - 1;
+        match self.0.len() {
+            0..=MOST => Ok(()),
+            long => Err(refused(
+                &self.0,
+                format_args!("is {long} bytes long; a part of the tree has at most {MOST}"),
+            )),
+        }
+    }
+
     /// Returns what is left of the key below this directory; `None` when it does not lie below.
     pub fn strip(&self, key: &Key) -> Option<Key> {
         if self.is_root() {

@@ -1,13 +1,13 @@
 //! The calls of a handle. Each is a builder, which is sent when it is awaited.
 
 use super::{
-    Adopt, Delete, DeleteTree, Exists, Get, GetMany, HealthCall, Kv, LeaseCall, List, Lock, LockHolder, Put,
-    Txn, WatchCall,
+    Adopt, Delete, DeleteTree, Exists, Get, GetMany, HealthCall, Kv, LeaseCall, List, Lock, LockHolder, Next,
+    Put, Txn, Update, WatchCall,
 };
 #[allow(unused_imports, reason = "the documentation speaks of them")]
 use crate::{Capabilities, Error, ErrorKind, Lease, Watch};
 use crate::{
-    IntoKey, IntoValue, Version,
+    Entry, IntoKey, IntoValue, Result, Version,
     driver::{Expect, Target},
 };
 use std::time::Duration;
@@ -35,6 +35,8 @@ impl Kv {
     /// assert!(kv.get("app/size").await?.is_none());
     /// # Ok(()) }
     /// ```
+    #[doc(alias = "read")]
+    #[doc(alias = "lookup")]
     pub fn get(&self, key: impl IntoKey) -> Get {
         Get::new(self, key.into_key())
     }
@@ -58,6 +60,9 @@ impl Kv {
     /// assert!(found[0].is_some() && found[1].is_none());
     /// # Ok(()) }
     /// ```
+    #[doc(alias = "mget")]
+    #[doc(alias = "multi_get")]
+    #[doc(alias = "batch")]
     pub fn get_many<K: IntoKey>(&self, keys: impl IntoIterator<Item = K>) -> GetMany {
         GetMany::new(self, keys.into_iter().map(IntoKey::into_key).collect())
     }
@@ -80,6 +85,9 @@ impl Kv {
     /// assert!(!kv.exists("app").await?); // a directory is no key
     /// # Ok(()) }
     /// ```
+    #[doc(alias = "contains")]
+    #[doc(alias = "contains_key")]
+    #[doc(alias = "has")]
     pub fn exists(&self, key: impl IntoKey) -> Exists {
         Exists::new(self, key.into_key())
     }
@@ -112,6 +120,8 @@ impl Kv {
     /// ```
     #[doc(alias = "set")]
     #[doc(alias = "upsert")]
+    #[doc(alias = "write")]
+    #[doc(alias = "insert")]
     pub fn put(&self, key: impl IntoKey, value: impl IntoValue) -> Put {
         Put::new(self, key.into_key(), value.into_value(), Expect::Anything)
     }
@@ -153,6 +163,55 @@ impl Kv {
         Put::new(self, key.into_key(), value.into_value(), expect)
     }
 
+    /// Changes a key by a function of what is there: reads the key, has the function compute what
+    /// comes after it, and writes that if nobody has written the key meanwhile. Else it begins
+    /// again, after a pause at random that grows, until the deadline.
+    ///
+    /// The function gets the entry, or `None` where the key is missing. It returns the value to
+    /// put, or a [`Next`]; an error of it ends the update, with nothing written. It may be called
+    /// several times, so that it should do nothing but compute.
+    ///
+    /// An update whose answer was lost is [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), and is not
+    /// made again, since it may have been done; [`exactly_once`](Update::exactly_once) finds out.
+    ///
+    /// # Errors
+    /// Those of [`Update`].
+    ///
+    /// # Cancel safety
+    /// A future that is dropped may have sent the write: it happens once or not at all, and the
+    /// caller does not know which.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// use kv_core::{Entry, Error, ErrorKind, Result};
+    ///
+    /// fn count(found: Option<&Entry>) -> Result<String> {
+    ///     let hits = found.and_then(Entry::text).unwrap_or("0").parse::<u64>();
+    ///     let hits = hits.map_err(|e| Error::new(ErrorKind::Corrupt, "no number").with_cause(e))?;
+    ///     Ok((hits + 1).to_string())
+    /// }
+    ///
+    /// let kv = kv_memory::open("memory://").await?;
+    /// kv.update("hits", count).await?;
+    /// let second = kv.update("hits", count).exactly_once().await?;
+    /// assert_eq!(second.text(), Some("2"));
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "modify")]
+    #[doc(alias = "compute")]
+    #[doc(alias = "fetch_update")]
+    #[doc(alias = "increment")]
+    #[doc(alias = "counter")]
+    #[doc(alias = "cas")]
+    pub fn update<F, N>(&self, key: impl IntoKey, change: F) -> Update
+    where
+        F: FnMut(Option<&Entry>) -> Result<N> + Send + 'static,
+        N: Into<Next>,
+    {
+        Update::new(self, key.into_key(), change)
+    }
+
     /// Deletes a key, and returns whether it was there. The keys below it stay.
     ///
     /// # Errors
@@ -173,6 +232,8 @@ impl Kv {
     /// assert!(!kv.delete("a").await?);
     /// # Ok(()) }
     /// ```
+    #[doc(alias = "remove")]
+    #[doc(alias = "del")]
     pub fn delete(&self, key: impl IntoKey) -> Delete {
         Delete::new(self, key.into_key(), Expect::Anything)
     }
@@ -230,6 +291,8 @@ impl Kv {
     #[doc(alias = "scan")]
     #[doc(alias = "range")]
     #[doc(alias = "keys")]
+    #[doc(alias = "prefix")]
+    #[doc(alias = "ls")]
     pub fn list(&self, directory: impl IntoKey) -> List {
         List::new(self, directory.into_directory())
     }
@@ -258,6 +321,7 @@ impl Kv {
     /// ```
     #[doc(alias = "delete_prefix")]
     #[doc(alias = "remove_dir")]
+    #[doc(alias = "clear")]
     pub fn delete_tree(&self, directory: impl IntoKey) -> DeleteTree {
         DeleteTree::new(self, directory.into_directory())
     }
@@ -287,6 +351,8 @@ impl Kv {
     /// # Ok(()) }
     /// ```
     #[doc(alias = "subscribe")]
+    #[doc(alias = "observe")]
+    #[doc(alias = "listen")]
     pub fn watch(&self, key: impl IntoKey) -> WatchCall {
         WatchCall::new(self, key.into_key().map(Target::Key))
     }
@@ -314,6 +380,8 @@ impl Kv {
     /// ```
     #[doc(alias = "watch_prefix")]
     #[doc(alias = "subscribe")]
+    #[doc(alias = "observe")]
+    #[doc(alias = "listen")]
     pub fn watch_tree(&self, directory: impl IntoKey) -> WatchCall {
         WatchCall::new(self, directory.into_directory().map(Target::Tree))
     }
@@ -372,6 +440,8 @@ impl Kv {
     #[doc(alias = "session")]
     #[doc(alias = "keepalive")]
     #[doc(alias = "heartbeat")]
+    #[doc(alias = "ephemeral")]
+    #[doc(alias = "register")]
     pub fn lease(&self, ttl: Duration) -> LeaseCall {
         LeaseCall::new(self, ttl)
     }
@@ -391,6 +461,7 @@ impl Kv {
     #[doc(alias = "lock")]
     #[doc(alias = "mutex")]
     #[doc(alias = "election")]
+    #[doc(alias = "leader")]
     pub fn new_lock(&self, name: impl IntoKey) -> Lock {
         Lock::new(self, name.into_key())
     }
@@ -418,6 +489,7 @@ impl Kv {
     /// ```
     #[doc(alias = "leader")]
     #[doc(alias = "election")]
+    #[doc(alias = "owner")]
     pub fn lock_holder(&self, name: impl IntoKey) -> LockHolder {
         LockHolder::new(self, name.into_key())
     }
@@ -441,6 +513,7 @@ impl Kv {
     /// assert_eq!(kv.adopt("").await?, 0); // needed on Redis alone
     /// # Ok(()) }
     /// ```
+    #[doc(alias = "import")]
     pub fn adopt(&self, directory: impl IntoKey) -> Adopt {
         Adopt::new(self, directory.into_directory())
     }
@@ -465,6 +538,7 @@ impl Kv {
     /// # Ok(()) }
     /// ```
     #[doc(alias = "ping")]
+    #[doc(alias = "status")]
     pub fn health(&self) -> HealthCall {
         HealthCall::new(self)
     }

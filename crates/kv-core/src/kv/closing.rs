@@ -5,11 +5,12 @@ use crate::{
     Error, ErrorKind, Result,
     backend::{Undo, lock as guarded},
     driver::Deadline,
+    observe::Origin,
 };
 use futures_core::future::BoxFuture;
 use std::{
     future::Future,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 use tokio::runtime::Handle;
@@ -27,6 +28,20 @@ impl Drop for Closing {
     fn drop(&mut self) {
         let ended = || Error::new(ErrorKind::Closed, "the runtime ended while the store was closed");
         self.0.done.send_if_modified(|done| done.is_none().then(|| *done = Some(Err(ended()))).is_some());
+    }
+}
+
+impl Shared {
+    /// Ends the connections of every store that a handle is on: those of layers first, the newest
+    /// before the others.
+    async fn end(&self) -> Result<()> {
+        let layers: Vec<_> = guarded(&self.layers).iter().rev().filter_map(Weak::upgrade).collect();
+        let mut all = Ok(());
+        for store in layers.iter().chain([&self.store]) {
+            let ended = store.as_ref().close().await;
+            all = all.and(ended);
+        }
+        all
     }
 }
 
@@ -59,8 +74,9 @@ impl Kv {
     #[doc(alias = "shutdown")]
     #[doc(alias = "disconnect")]
     pub async fn close(&self) -> Result<()> {
-        let shared = &self.shared;
+        let (shared, observed) = (&self.handle.shared, self.observed("close", None));
         if !shared.shut.swap(true, Ordering::AcqRel) {
+            let _entered = observed.origin().map(Origin::enter);
             shared.tasks.note_failures();
             // These begin before anybody hears of the end. A guard that is dropped on that news
             // then finds nothing left to do, which would come too late for the connections.
@@ -76,14 +92,16 @@ impl Kv {
                 let given_back = Deadline::after(within.mul_f64(0.8)).limit(shared.tasks.finish()).await;
                 let given_back = given_back.unwrap_or_else(|| Err(not_given_back(all)));
                 let ended = Deadline::after(all.remaining().max(Duration::from_millis(100)));
-                let ended = ended.limit(shared.store.as_ref().close()).await;
+                let ended = ended.limit(shared.end()).await;
                 let ended = ended.unwrap_or_else(|| Err(not_given_back(all)));
                 closing.done(given_back.and(ended));
             });
         }
         let mut done = shared.done.subscribe();
         let ended = done.wait_for(Option::is_some).await.ok().and_then(|r| r.clone()).unwrap_or(Ok(()));
-        ended.map_err(|e| self.in_call(e, "close", None))
+        let ended = ended.map_err(|e| self.in_call(e, "close", None));
+        observed.end(ended.as_ref().err());
+        ended
     }
 
     /// Runs the work with this handle, and [closes](Self::close) the handle behind it, on success
@@ -141,13 +159,14 @@ impl Kv {
 
     /// Returns whether the handle was closed, by any of its clones. No I/O.
     pub fn is_closed(&self) -> bool {
-        self.shared.shut.load(Ordering::Acquire)
+        self.handle.shared.shut.load(Ordering::Acquire)
     }
 
     /// Has `close` undo this and wait for it; refuses when the handle is closed already.
     pub(super) fn hold(&self, undo: &mut Undo) -> Result<()> {
-        undo.hold_in(&self.shared.tasks);
-        let mut held = guarded(&self.shared.held);
+        let shared = &self.handle.shared;
+        undo.hold_in(&shared.tasks);
+        let mut held = guarded(&shared.held);
         if self.is_closed() {
             return Err(closed());
         }
@@ -166,13 +185,13 @@ impl Kv {
         work: BoxFuture<'static, Result<T>>,
     ) -> Result<T> {
         // The lock that is asked for may be one that a runtime has left.
-        self.shared.tasks.resume();
-        let got = self.shared.tasks.apart(work).await?;
+        self.handle.shared.tasks.resume();
+        let got = self.handle.shared.tasks.apart(work).await?;
         if self.is_closed() { Err(self.in_call(closed(), operation, None)) } else { Ok(got) }
     }
 
     pub(super) fn until_closed(&self) -> impl Future<Output = ()> + Send + 'static {
-        let mut closed = self.shared.closed.subscribe();
+        let mut closed = self.handle.shared.closed.subscribe();
         async move {
             // The sender may go first, with the last handle: then nobody can close any more.
             if closed.wait_for(|closed| *closed).await.is_err() {

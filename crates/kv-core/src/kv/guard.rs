@@ -1,10 +1,9 @@
 //! A lock that is held.
 
-use super::{Does, Kv, closing::closed, cut_off};
+use super::{Kv, closing::closed, sentry::Sentry};
 use crate::{
     Error, ErrorKind, Fence, Key, Result,
     backend::{Alive, Undo},
-    driver::Deadline,
 };
 use std::{future::Future, time::Duration};
 
@@ -17,6 +16,8 @@ use std::{future::Future, time::Duration};
 #[derive(Debug)]
 #[must_use = "dropping the guard releases the lock"]
 pub struct Guard {
+    /// The first that is dropped.
+    pub(super) sentry: Option<Sentry>,
     pub(super) kv: Kv,
     pub(super) name: Key,
     pub(super) fence: Fence,
@@ -35,6 +36,7 @@ impl Guard {
     /// Returns the fencing token, which grows with every acquisition of this lock, over restarts
     /// and failovers too. Hand it to resources outside the store, which refuse a token smaller
     /// than one they have seen.
+    #[doc(alias = "fencing_token")]
     pub fn token(&self) -> u64 {
         self.fence.token()
     }
@@ -69,6 +71,7 @@ impl Guard {
     /// loss or of waking from suspend, and as soon as an end by the server or an administrator is
     /// seen; it is [`Closed`](ErrorKind::Closed) after [`Kv::close`]. The future borrows nothing
     /// of the guard.
+    #[doc(alias = "cancelled")]
     pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
         let lost = until_lost(&self.kv, &self.alive, ErrorKind::LockLost);
         let (name, backend) = (self.name.clone(), self.kv.capabilities().backend);
@@ -112,13 +115,12 @@ impl Guard {
     /// # Errors
     /// Those of the server; the lock is free after its TTL then. After [`Kv::close`], which
     /// released it, the answer is `Ok(false)`.
+    #[doc(alias = "unlock")]
+    #[doc(alias = "resign")]
     pub async fn release(self) -> Result<bool> {
-        let Self { kv, name, release, within, .. } = self;
-        let deadline = Deadline::after(within);
-        let released = deadline.limit(release.run()).await;
-        released
-            .unwrap_or_else(|| Err(cut_off(Does::Write, deadline)))
-            .map_err(|e| kv.in_call(e, "release", Some(name.as_str())))
+        let Self { sentry, kv, name, release, within, .. } = self;
+        drop(sentry);
+        kv.give_back("release", Some(name.as_str()), release, within).await
     }
 }
 

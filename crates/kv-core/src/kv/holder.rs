@@ -26,6 +26,8 @@ impl LockHolder {
         Self { kv: kv.clone(), name, consistency: Consistency::default(), within: kv.deadline }
     }
     /// Lets any member answer, from the past.
+    #[doc(alias = "eventual")]
+    #[doc(alias = "serializable")]
     pub fn stale(mut self) -> Self {
         self.consistency = Consistency::Stale;
         self
@@ -35,6 +37,8 @@ impl LockHolder {
     /// Watches the holder: the events are `Put`s whose value is the holder's and whose version is
     /// `Version::new(token, 0)`, and a `Delete` when nobody holds the lock. An election builds on
     /// this.
+    #[doc(alias = "observe")]
+    #[doc(alias = "election")]
     pub fn watch(self) -> WatchCall {
         WatchCall::new(&self.kv, self.name.map(Target::Holder)).deadline(self.within)
     }
@@ -48,7 +52,8 @@ impl LockHolder {
                 return Err(capabilities.unsupported("locks"));
             }
             capabilities.check_consistency(self.consistency)?;
-            store.lock_holder(&name, &ReadOptions { consistency: self.consistency, deadline }).await
+            let options = ReadOptions { consistency: self.consistency, deadline };
+            store.lock_holder(&self.kv.part().whole(&name)?, &options).await
         };
         self.kv.call("lock_holder", Some(name.as_str()), Does::Read, deadline, lock_holder).await
     }

@@ -1,10 +1,10 @@
 //! `lease`.
 
-use super::{Does, Kv, awaitable, closing::closed, cut_off, deadline, guard::until_lost};
+use super::{Does, Kv, awaitable, closing::closed, deadline, guard::until_lost, sentry::Sentry};
 use crate::{
     Error, ErrorKind, LeaseId, Result,
     backend::{Alive, Undo},
-    driver::{Deadline, LeaseOptions, Leased},
+    driver::{LeaseOptions, Leased},
 };
 use std::{future::Future, time::Duration};
 
@@ -51,7 +51,8 @@ impl LeaseCall {
         let Leased { id, ttl, alive, mut revoke } =
             kv.call("lease", None, Does::Write, deadline, lease).await?;
         kv.hold(&mut revoke).map_err(|e| kv.in_call(e, "lease", None))?;
-        Ok(Lease { kv, id, ttl, alive, revoke, within })
+        let sentry = Sentry::of(&kv, &alive, ErrorKind::LeaseLost, None);
+        Ok(Lease { sentry, kv, id, ttl, alive, revoke, within })
     }
 }
 awaitable!(LeaseCall => Lease, LeaseCall::run);
@@ -79,6 +80,8 @@ awaitable!(LeaseCall => Lease, LeaseCall::run);
 #[derive(Debug)]
 #[must_use = "dropping the lease revokes it"]
 pub struct Lease {
+    /// The first that is dropped.
+    sentry: Option<Sentry>,
     kv: Kv,
     id: LeaseId,
     ttl: Duration,
@@ -125,11 +128,8 @@ impl Lease {
     /// # Errors
     /// Those of the server; the lease ends by its TTL then.
     pub async fn revoke(self) -> Result<bool> {
-        let Self { kv, revoke, within, .. } = self;
-        let deadline = Deadline::after(within);
-        let revoked = deadline.limit(revoke.run()).await;
-        revoked
-            .unwrap_or_else(|| Err(cut_off(Does::Write, deadline)))
-            .map_err(|e| kv.in_call(e, "revoke", None))
+        let Self { sentry, kv, revoke, within, .. } = self;
+        drop(sentry);
+        kv.give_back("revoke", None, revoke, within).await
     }
 }

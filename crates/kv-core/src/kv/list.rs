@@ -48,27 +48,34 @@ impl List {
         Self { kv: kv.clone(), directory, options: ListOptions::default(), within: kv.deadline }
     }
     /// Lists at most so many items.
+    #[doc(alias = "take")]
     pub fn limit(mut self, most: usize) -> Self {
         self.options.limit = Some(most);
         self
     }
     /// Lists only what comes behind this key or directory.
+    #[doc(alias = "cursor")]
+    #[doc(alias = "offset")]
     pub fn start_after(mut self, place: impl Into<Position>) -> Self {
         self.options.start_after = Some(place.into());
         self
     }
     /// Lets any member answer, from the past.
+    #[doc(alias = "eventual")]
+    #[doc(alias = "serializable")]
     pub fn stale(mut self) -> Self {
         self.options.read.consistency = Consistency::Stale;
         self
     }
     /// Sets the time that each page has, in place of the handle's.
+    #[doc(alias = "timeout")]
     pub fn deadline(mut self, within: Duration) -> Self {
         self.within = within;
         self
     }
 
     /// Returns all descendants, with their values.
+    #[doc(alias = "scan")]
     pub fn entries(mut self) -> Listing<Entry> {
         (self.options.recursive, self.options.keys_only) = (true, false);
         self.stream(|item| if let Item::Entry(entry) = item { Some(entry) } else { None })
@@ -87,6 +94,8 @@ impl List {
 
     /// Returns the immediate children, keys and directories told apart; a name that is both gives
     /// two items.
+    #[doc(alias = "ls")]
+    #[doc(alias = "read_dir")]
     pub fn children(mut self) -> Listing<Item> {
         (self.options.recursive, self.options.keys_only) = (false, false);
         self.stream(Some)
@@ -102,20 +111,24 @@ impl List {
     fn stream<T: Send + 'static>(mut self, pick: fn(Item) -> Option<T>) -> Listing<T> {
         Listing::new(backend::stream(|out| async move {
             let directory = self.directory.map_err(|e| self.kv.in_call(e, "list", None))?;
+            let (name, part) = (Some(directory.as_str()), self.kv.part());
+            let in_call = |e| self.kv.in_call(e, "list", name);
+            let whole = part.whole_directory(&directory).map_err(in_call)?;
+            let after = self.options.start_after.take().map(|place| part.whole_place(place));
+            self.options.start_after = after.transpose().map_err(in_call)?;
             let mut from = None;
             while self.options.limit != Some(0) {
                 let (store, deadline) = self.kv.begin(self.within);
                 self.options.read.deadline = deadline;
                 let list = async {
                     store.capabilities().check_consistency(self.options.read.consistency)?;
-                    store.list(&directory, from.as_ref(), &self.options).await
+                    store.list(&whole, from.as_ref(), &self.options).await
                 };
-                let name = Some(directory.as_str());
                 let page = self.kv.call("list", name, Does::Read, deadline, list).await?;
                 let most = self.options.limit.unwrap_or(usize::MAX);
                 for item in page.items.into_iter().take(most) {
                     self.options.limit = self.options.limit.map(|left| left - 1);
-                    if let Some(item) = pick(item) {
+                    if let Some(item) = pick(part.own_item(item).map_err(in_call)?) {
                         out.send(item).await;
                     }
                 }

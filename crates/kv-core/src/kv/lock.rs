@@ -1,6 +1,6 @@
 //! `new_lock`.
 
-use super::{Does, Guard, Kv, closing::closed};
+use super::{Does, Guard, Kv, closing::closed, sentry::Sentry};
 use crate::{
     Bytes, Error, ErrorKind, IntoValue, Key, Result,
     backend::{Backoff, Outage, Tasks, lock as guarded},
@@ -30,6 +30,8 @@ use std::{
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing is locked until it is acquired"]
+#[doc(alias = "Mutex")]
+#[doc(alias = "Election")]
 pub struct Lock {
     kv: Kv,
     name: Result<Key, Arc<Error>>,
@@ -56,6 +58,7 @@ impl Lock {
     }
     /// Sets the time that each single request has, in place of the handle's. Waiting in line has
     /// no end.
+    #[doc(alias = "timeout")]
     pub fn deadline(mut self, within: Duration) -> Self {
         self.within = within;
         self
@@ -75,6 +78,8 @@ impl Lock {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the line, and leaves nothing behind.
+    #[doc(alias = "lock")]
+    #[doc(alias = "campaign")]
     pub async fn acquire(self) -> Result<Guard> {
         let kv = self.kv.clone();
         let ended = || {
@@ -96,6 +101,7 @@ impl Lock {
     ///
     /// # Cancel safety
     /// That of [`acquire`](Self::acquire).
+    #[doc(alias = "try_lock")]
     pub async fn try_acquire(self) -> Result<Option<Guard>> {
         self.get(None).await
     }
@@ -109,6 +115,8 @@ impl Lock {
     ///
     /// # Cancel safety
     /// That of [`acquire`](Self::acquire).
+    #[doc(alias = "timeout")]
+    #[doc(alias = "lock_timeout")]
     pub async fn acquire_within(self, wait: Duration) -> Result<Option<Guard>> {
         let (kv, name, waiting) = (self.kv.clone(), self.name.clone(), Wait::new(&self));
         let answer = Deadline::after(wait).limit(self.get(Some(waiting.clone()))).await;
@@ -135,12 +143,14 @@ impl Lock {
             let locking = capabilities.lock.as_ref().ok_or_else(|| capabilities.unsupported("locks"))?;
             let ttl = locking.ttl.grant(options.ttl)?;
             capabilities.check_value(&options.value)?;
+            let whole = kv.part().whole(&name)?;
             let acquire = async {
                 match &wait {
-                    Some(wait) => wait.acquire(store, &name, &options).await,
-                    None => {
-                        store.lock(&name, &options).await.and_then(|got| still_held(&kv.shared.tasks, got))
-                    }
+                    Some(wait) => wait.acquire(store, &whole, &options).await,
+                    None => store
+                        .lock(&whole, &options)
+                        .await
+                        .and_then(|got| still_held(&kv.handle.shared.tasks, got)),
                 }
             };
             tokio::select! {
@@ -152,7 +162,9 @@ impl Lock {
         let acquired = kv.call("lock", Some(name.as_str()), Does::Read, deadline, lock).await?;
         let Some((Acquired { fence, alive, mut release }, ttl)) = acquired else { return Ok(None) };
         kv.hold(&mut release).map_err(|e| kv.in_call(e, "lock", Some(name.as_str())))?;
-        Ok(Some(Guard { kv, name, fence, ttl, alive, release, within: self.within }))
+        let fence = fence.acquired_as(&name);
+        let sentry = Sentry::of(&kv, &alive, ErrorKind::LockLost, Some(&name));
+        Ok(Some(Guard { sentry, kv, name, fence, ttl, alive, release, within: self.within }))
     }
 }
 
@@ -170,7 +182,7 @@ struct Wait {
 impl Wait {
     fn new(lock: &Lock) -> Arc<Self> {
         let (backend, within) = (lock.kv.capabilities().backend, lock.within);
-        let tasks = lock.kv.shared.tasks.clone();
+        let tasks = lock.kv.handle.shared.tasks.clone();
         Arc::new(Self { backend, tasks, outage: Mutex::default(), within })
     }
 

@@ -8,8 +8,11 @@ mod holder;
 mod lease;
 mod list;
 mod lock;
+mod part;
 mod read;
+mod sentry;
 mod transact;
+mod update;
 mod watch;
 mod write;
 
@@ -20,20 +23,23 @@ pub use list::{List, Listing};
 pub use lock::Lock;
 pub use read::{Exists, Get, GetMany, HealthCall};
 pub use transact::{Step, Txn};
+pub use update::{Next, Update, Updated};
 pub use watch::{Watch, WatchCall};
 pub use write::{Adopt, Delete, DeleteTree, Put};
 
 use crate::{
     Capabilities, Error, ErrorKind, Result,
-    backend::{Tasks, Undoing},
-    driver::{Deadline, Store},
+    backend::{Tasks, Undo, Undoing, lock as guarded},
+    driver::{Deadline, Layer, Store},
+    observe::{self, Observed, Observer, Observing},
 };
 use closing::closed;
+use part::Part;
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::pin,
-    sync::{Arc, Mutex, atomic::AtomicBool},
+    sync::{Arc, Mutex, Weak, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::sync::watch as flag;
@@ -67,12 +73,26 @@ use tracing::Instrument;
 /// ```
 #[derive(Clone)]
 pub struct Kv {
-    shared: Arc<Shared>,
+    handle: Arc<Handle>,
     deadline: Duration,
 }
 
-struct Shared {
+/// What all clones of a handle have.
+#[derive(Clone)]
+struct Handle {
+    /// The store at the top of its layers.
     store: Arc<dyn Store>,
+    part: Part,
+    observing: Option<Arc<Observing>>,
+    shared: Arc<Shared>,
+}
+
+/// What the handles of one opened store share, whatever part and layers each has.
+struct Shared {
+    /// The store without layers.
+    store: Arc<dyn Store>,
+    /// The stores at the top of layers, which end with the handles that are on them.
+    layers: Mutex<Vec<Weak<dyn Store>>>,
     shut: AtomicBool,
     /// Wakes what waits when the handle is closed.
     closed: flag::Sender<bool>,
@@ -129,9 +149,91 @@ impl Kv {
         self
     }
 
-    /// Returns the store, for layers and tests. Calls made on it directly are not checked.
+    /// Returns the store, for layers and tests. Calls made on it directly are not checked, and
+    /// their names are those in the whole tree, also where the handle is on a
+    /// [part](Self::within) of it.
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.shared.store
+        &self.handle.store
+    }
+
+    /// Puts a layer over the store of this handle, and returns the handle. The layer that is added
+    /// last is the outermost: a call goes through it first. Clones that exist stay without it; all
+    /// share the connections, and their end: [`close`](Self::close) of any closes all. No I/O.
+    ///
+    /// `Debug` of the handle shows the layers, the outermost first, and
+    /// [`capabilities`](Self::capabilities) tell what is left of the store's.
+    ///
+    /// # Example
+    /// ```
+    /// # use kv_core::driver::{Layer, Store};
+    /// # struct Nothing;
+    /// # impl Layer for Nothing {
+    /// #     fn layer(&self, inner: std::sync::Arc<dyn Store>) -> std::sync::Arc<dyn Store> {
+    /// #         inner
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// # let limits = Nothing;
+    /// # let metrics = Nothing;
+    /// let kv = kv_memory::open("memory://").await?.layer(limits).layer(metrics);
+    /// println!("{kv:?}"); // metrics over limits over the store
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "middleware")]
+    #[doc(alias = "wrap")]
+    #[doc(alias = "intercept")]
+    #[must_use]
+    pub fn layer(self, layer: impl Layer) -> Self {
+        let mut handle = Handle::clone(&self.handle);
+        handle.store = layer.layer(handle.store);
+        {
+            let mut layers = guarded(&handle.shared.layers);
+            layers.retain(|store| store.strong_count() > 0);
+            layers.push(Arc::downgrade(&handle.store));
+        }
+        Self { handle: Arc::new(handle), deadline: self.deadline }
+    }
+
+    /// Has this observer told what the handle does, for metrics, and returns the handle. An
+    /// observer that it had is replaced; clones that exist keep theirs. What is told when stands at
+    /// [`observe`](crate::observe). Without an observer nothing is spent on it.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// use kv_core::observe::{Call, End, Observer};
+    /// use std::time::Duration;
+    ///
+    /// struct Slow(Duration);
+    ///
+    /// impl Observer for Slow {
+    ///     fn call_ended(&self, call: &Call<'_>, _end: End<'_>, took: Duration) {
+    ///         if took > self.0 {
+    ///             eprintln!("{} of {:?} took {took:?}", call.operation, call.key);
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// let kv = kv_memory::open("memory://").await?.with_observer(Slow(Duration::from_millis(100)));
+    /// kv.put("a", "1").await?;
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "metrics")]
+    #[doc(alias = "instrument")]
+    #[doc(alias = "hook")]
+    #[must_use]
+    pub fn with_observer(self, observer: impl Observer) -> Self {
+        let observing = Observing { observer: Box::new(observer), backend: self.capabilities().backend };
+        let handle = Handle { observing: Some(Arc::new(observing)), ..Handle::clone(&self.handle) };
+        Self { handle: Arc::new(handle), deadline: self.deadline }
+    }
+
+    fn observed<'a>(&self, operation: &'static str, key: Option<&'a str>) -> Observed<'a> {
+        Observed::begin(self.handle.observing.as_ref(), operation, key)
+    }
+
+    fn part(&self) -> &Part {
+        &self.handle.part
     }
 
     /// Returns what the store can do: its limits, what an acknowledged write survives, and which
@@ -146,8 +248,10 @@ impl Kv {
     /// assert!(capabilities.lock.as_ref().is_some_and(|lock| lock.fair));
     /// # Ok(()) }
     /// ```
+    #[doc(alias = "features")]
+    #[doc(alias = "limits")]
     pub fn capabilities(&self) -> &Capabilities {
-        self.shared.store.as_ref().capabilities()
+        self.handle.store.as_ref().capabilities()
     }
 
     #[cold]
@@ -156,7 +260,7 @@ impl Kv {
     }
 
     /// Makes a call to the store. Every call goes this way: it looks whether the handle is closed,
-    /// opens the span, keeps the deadline, and adds the context to the error.
+    /// opens the span, keeps the deadline, adds the context to the error, and tells the observer.
     async fn call<T>(
         &self,
         operation: &'static str,
@@ -165,8 +269,11 @@ impl Kv {
         deadline: Deadline,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let observed = self.observed(operation, key);
         if self.is_closed() {
-            return Err(self.in_call(closed(), operation, key));
+            let error = self.in_call(closed(), operation, key);
+            observed.end(Some(&error));
+            return Err(error);
         }
         // A store that answers at once (memory, a cache) would never let other tasks run.
         tokio::task::coop::consume_budget().await;
@@ -180,34 +287,75 @@ impl Kv {
                 answer => answer,
             }
         };
-        let answer = answer.instrument(span).await;
-        answer.unwrap_or_else(|| Err(cut_off(does, deadline))).map_err(|e| self.in_call(e, operation, key))
+        let mut answer = pin!(answer.instrument(span));
+        let answer = poll_fn(|cx| observe::poll(observed.origin(), answer.as_mut(), cx)).await;
+        let answer = answer.unwrap_or_else(|| Err(cut_off(does, deadline)));
+        let answer = answer.map_err(|e| self.in_call(e, operation, key));
+        observed.end(answer.as_ref().err());
+        answer
+    }
+
+    /// Gives something back within this time, and returns whether there was something to give back.
+    /// It goes on in the background when the time is over.
+    async fn give_back(
+        &self,
+        operation: &'static str,
+        key: Option<&str>,
+        undo: Undo,
+        within: Duration,
+    ) -> Result<bool> {
+        let (deadline, observed) = (Deadline::after(within), self.observed(operation, key));
+        let mut undoing = pin!(undo.run());
+        let undoing = poll_fn(|cx| observe::poll(observed.origin(), undoing.as_mut(), cx));
+        let answer = deadline.limit(undoing).await;
+        let answer = answer.unwrap_or_else(|| Err(cut_off(Does::Write, deadline)));
+        let answer = answer.map_err(|e| self.in_call(e, operation, key));
+        observed.end(answer.as_ref().err());
+        answer
     }
 
     /// Returns the store and the deadline of a call that begins now.
     fn begin(&self, within: Duration) -> (&dyn Store, Deadline) {
-        (self.shared.store.as_ref(), Deadline::after(within))
+        (self.handle.store.as_ref(), Deadline::after(within))
     }
 }
 
 impl From<Arc<dyn Store>> for Kv {
     fn from(store: Arc<dyn Store>) -> Self {
         let shared = Shared {
-            store,
+            store: store.clone(),
+            layers: Mutex::default(),
             shut: AtomicBool::new(false),
             closed: flag::Sender::new(false),
             done: flag::Sender::new(None),
             held: Mutex::default(),
             tasks: Tasks::default(),
         };
-        Self { shared: Arc::new(shared), deadline: Deadline::DEFAULT }
+        let (part, observing) = (Part::default(), None);
+        let handle = Handle { store, part, observing, shared: Arc::new(shared) };
+        Self { handle: Arc::new(handle), deadline: Deadline::DEFAULT }
     }
 }
 
 impl fmt::Debug for Kv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shared { store, .. } = &*self.shared;
-        f.debug_struct("Kv").field("store", store).field("deadline", &self.deadline).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Kv");
+        shown.field("store", &Tower(self.handle.store.as_ref()));
+        if !self.part().is_whole_tree() {
+            shown.field("directory", &self.directory());
+        }
+        shown.field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+/// Shows a store with its layers, the outermost first.
+struct Tower<'a>(&'a dyn Store);
+
+impl fmt::Debug for Tower<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stores = std::iter::successors(Some(self.0), |store| store.inner());
+        let shown: Vec<_> = stores.map(|store| store.describe()).filter(|text| !text.is_empty()).collect();
+        f.write_str(&shown.join(" > "))
     }
 }
 

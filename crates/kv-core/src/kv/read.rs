@@ -25,21 +25,29 @@ impl Get {
     }
     /// Lets any member answer, from the past. This is cheaper, and works without a leader where
     /// the server allows it.
+    #[doc(alias = "eventual")]
+    #[doc(alias = "serializable")]
     pub fn stale(mut self) -> Self {
         self.consistency = Consistency::Stale;
         self
     }
     deadline!();
 
-    async fn run(self) -> Result<Option<Entry>> {
+    fn run(self) -> impl Future<Output = Result<Option<Entry>>> {
+        self.send("get")
+    }
+
+    /// Makes the call, as a part of this operation.
+    pub(super) async fn send(self, operation: &'static str) -> Result<Option<Entry>> {
         let Self { kv, key, consistency, within } = self;
-        let key = &key.map_err(|e| kv.in_call(e, "get", None))?;
+        let key = &key.map_err(|e| kv.in_call(e, operation, None))?;
         let (store, deadline) = kv.begin(within);
         let get = async {
             store.capabilities().check_consistency(consistency)?;
-            store.get(key, &ReadOptions { consistency, deadline }).await
+            let found = store.get(&kv.part().whole(key)?, &ReadOptions { consistency, deadline }).await?;
+            found.map(|entry| kv.part().own_entry(entry)).transpose()
         };
-        kv.call("get", Some(key.as_str()), Does::Read, deadline, get).await
+        kv.call(operation, Some(key.as_str()), Does::Read, deadline, get).await
     }
 }
 awaitable!(Get => Option<Entry>, Get::run);
@@ -62,6 +70,8 @@ impl GetMany {
         Self { kv: kv.clone(), keys, consistency: Consistency::default(), within: kv.deadline }
     }
     /// Lets any member answer, from the past.
+    #[doc(alias = "eventual")]
+    #[doc(alias = "serializable")]
     pub fn stale(mut self) -> Self {
         self.consistency = Consistency::Stale;
         self
@@ -77,7 +87,12 @@ impl GetMany {
             if keys.is_empty() {
                 return Ok(Vec::new());
             }
-            store.get_many(&keys, &ReadOptions { consistency, deadline }).await
+            let whole = kv.part().whole_keys(&keys)?;
+            let found = store.get_many(&whole, &ReadOptions { consistency, deadline }).await?;
+            if kv.part().is_whole_tree() {
+                return Ok(found);
+            }
+            found.into_iter().map(|entry| entry.map(|entry| kv.part().own_entry(entry)).transpose()).collect()
         };
         kv.call("get_many", None, Does::Read, deadline, get_many).await
     }
@@ -102,6 +117,8 @@ impl Exists {
         Self { kv: kv.clone(), key, consistency: Consistency::default(), within: kv.deadline }
     }
     /// Lets any member answer, from the past.
+    #[doc(alias = "eventual")]
+    #[doc(alias = "serializable")]
     pub fn stale(mut self) -> Self {
         self.consistency = Consistency::Stale;
         self
@@ -114,7 +131,7 @@ impl Exists {
         let (store, deadline) = kv.begin(within);
         let exists = async {
             store.capabilities().check_consistency(consistency)?;
-            store.exists(key, &ReadOptions { consistency, deadline }).await
+            store.exists(&kv.part().whole(key)?, &ReadOptions { consistency, deadline }).await
         };
         kv.call("exists", Some(key.as_str()), Does::Read, deadline, exists).await
     }

@@ -1,8 +1,8 @@
 //! `transact`.
 
-use super::{Delete, Does, Kv, Put, awaitable, deadline};
+use super::{Delete, Does, Kv, Put, awaitable, deadline, part::Part};
 use crate::{
-    Capabilities, Condition, Error, ErrorKind, Fence, IntoKey, Outcome, Refusal, Result, Version,
+    Capabilities, Condition, Error, ErrorKind, Fence, IntoKey, Key, Outcome, Refusal, Result, Version,
     driver::{Decision, Transaction, Write, WriteOptions},
 };
 use std::{collections::HashSet, time::Duration};
@@ -41,64 +41,90 @@ use std::{collections::HashSet, time::Duration};
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Txn {
     kv: Kv,
+    /// The transaction by whole names, or what is wrong with it.
     transaction: Result<Transaction>,
+    /// The conditions as they were given, for the refusal.
+    given: Vec<Condition>,
     within: Duration,
 }
 
 impl Txn {
     pub(super) fn new(kv: &Kv) -> Self {
-        Self { kv: kv.clone(), transaction: Ok(Transaction::default()), within: kv.deadline }
+        let (transaction, given) = (Ok(Transaction::default()), Vec::new());
+        Self { kv: kv.clone(), transaction, given, within: kv.deadline }
     }
     deadline!();
 
-    fn add(mut self, part: Result<(Vec<Condition>, Option<Write>)>) -> Self {
-        match (&mut self.transaction, part) {
-            (Ok(transaction), Ok((conditions, write))) => {
-                transaction.conditions.extend(conditions);
-                transaction.writes.extend(write);
+    /// Adds a piece, whose names are those in this part of the tree.
+    fn add(mut self, part: &Part, piece: Result<(Vec<Condition>, Option<Write>)>) -> Self {
+        let Ok(transaction) = &mut self.transaction else { return self };
+        let added = piece.and_then(|(given, write)| {
+            for condition in given {
+                transaction.conditions.push(part.whole_condition(&condition)?);
+                self.given.push(condition);
             }
-            (Ok(_), Err(e)) => self.transaction = Err(e),
-            (Err(_), _) => {}
+            transaction.writes.extend(write.map(|write| part.whole_write(write)).transpose()?);
+            Ok(())
+        });
+        if let Err(e) = added {
+            self.transaction = Err(e);
         }
         self
     }
 
+    /// Adds a piece, whose names are those of the handle.
+    fn add_own(self, piece: Result<(Vec<Condition>, Option<Write>)>) -> Self {
+        let part = self.kv.part().clone();
+        self.add(&part, piece)
+    }
+
     /// Adds a condition.
     pub fn when(self, condition: Condition) -> Self {
-        self.add(Ok((vec![condition], None)))
+        self.add_own(Ok((vec![condition], None)))
     }
     /// Adds the condition that the key is at this version.
+    #[doc(alias = "cas")]
+    #[doc(alias = "if_match")]
     pub fn when_version(self, key: impl IntoKey, version: Version) -> Self {
-        self.add(key.into_key().map(|key| (vec![Condition::Version(key, version)], None)))
+        self.add_own(key.into_key().map(|key| (vec![Condition::Version(key, version)], None)))
     }
     /// Adds the condition that the key is there.
     pub fn when_exists(self, key: impl IntoKey) -> Self {
-        self.add(key.into_key().map(|key| (vec![Condition::Exists(key)], None)))
+        self.add_own(key.into_key().map(|key| (vec![Condition::Exists(key)], None)))
     }
     /// Adds the condition that the key is not there.
     pub fn when_missing(self, key: impl IntoKey) -> Self {
-        self.add(key.into_key().map(|key| (vec![Condition::Missing(key)], None)))
+        self.add_own(key.into_key().map(|key| (vec![Condition::Missing(key)], None)))
     }
     /// Adds the condition that the lock is held; it takes the lock's guard, or its [`Fence`].
+    #[doc(alias = "fencing_token")]
     pub fn when_held(self, lock: impl AsRef<Fence>) -> Self {
         self.when(Condition::Held(lock.as_ref().clone()))
     }
     /// Adds a write: `kv.put(..)` or `kv.delete(..)` with its options, not awaited. Its own
-    /// conditions become conditions of the transaction; its deadline does not count.
+    /// conditions become conditions of the transaction; its deadline does not count. It may be of
+    /// another handle on the same store, made by [`Kv::within`]: its key is the one that it is
+    /// there.
     pub fn then(self, step: impl Into<Step>) -> Self {
-        self.add(step.into().0.map(|(conditions, write)| (conditions, Some(write))))
+        let Step { part, piece } = step.into();
+        self.add(&part, piece.map(|(conditions, write)| (conditions, Some(write))))
     }
 
-    async fn run(self) -> Result<Outcome> {
-        let transaction = self.transaction.map_err(|e| self.kv.in_call(e, "transact", None))?;
+    fn run(self) -> impl Future<Output = Result<Outcome>> {
+        self.send("transact", None)
+    }
+
+    /// Makes the call, as a part of this operation on this key.
+    pub(super) async fn send(self, operation: &'static str, key: Option<&Key>) -> Result<Outcome> {
+        let key = key.map(Key::as_str);
+        let transaction = self.transaction.map_err(|e| self.kv.in_call(e, operation, key))?;
         let (store, deadline) = self.kv.begin(self.within);
         let transact = async {
-            check(store.capabilities(), &transaction)?;
-            let mut conditions = transaction.conditions.clone();
+            check(store.capabilities(), self.kv.part(), &transaction)?;
             match store.transact(transaction, &WriteOptions { deadline }).await? {
                 Decision::Committed(written) => Ok(Outcome::Committed(written)),
-                Decision::Refused { condition: index } if index < conditions.len() => {
-                    Ok(Outcome::Refused(Refusal { index, condition: conditions.swap_remove(index) }))
+                Decision::Refused { condition: index } if index < self.given.len() => {
+                    Ok(Outcome::Refused(Refusal { index, condition: self.given[index].clone() }))
                 }
                 // The store says that nothing was written, for a condition that nobody asked for.
                 Decision::Refused { condition } => Err(Error::new(
@@ -107,12 +133,13 @@ impl Txn {
                 )),
             }
         };
-        self.kv.call("transact", None, Does::Write, deadline, transact).await
+        self.kv.call(operation, key, Does::Write, deadline, transact).await
     }
 }
 awaitable!(Txn => Outcome, Txn::run);
 
-pub(super) fn check(capabilities: &Capabilities, transaction: &Transaction) -> Result<()> {
+/// Checks a transaction, of which an error shows the names that they are in this part of the tree.
+pub(super) fn check(capabilities: &Capabilities, part: &Part, transaction: &Transaction) -> Result<()> {
     let Transaction { conditions, writes } = transaction;
     let (operations, most) = (conditions.len() + writes.len(), capabilities.max_txn_ops);
     if most == 0 {
@@ -129,7 +156,7 @@ pub(super) fn check(capabilities: &Capabilities, transaction: &Transaction) -> R
     let (mut written, mut bytes) = (HashSet::with_capacity(writes.len()), 0);
     for write in writes {
         if !written.insert(write.key()) {
-            let why = format!("the key {:?} is written twice in one transaction", write.key());
+            let why = format!("the key {:?} is written twice in one transaction", part.shown(write.key()));
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
         bytes += write.key().as_str().len();
@@ -149,16 +176,22 @@ pub(super) fn check(capabilities: &Capabilities, transaction: &Transaction) -> R
 /// One write of a transaction, with its own conditions: made of a [`Put`] or a [`Delete`] that is
 /// not awaited.
 #[derive(Debug)]
-pub struct Step(Result<(Vec<Condition>, Write)>);
+pub struct Step {
+    /// The part of the tree in which the names are given.
+    part: Part,
+    piece: Result<(Vec<Condition>, Write)>,
+}
 
 impl From<Put> for Step {
     fn from(put: Put) -> Self {
-        Self(put.step())
+        let (part, piece) = put.step();
+        Self { part, piece }
     }
 }
 
 impl From<Delete> for Step {
     fn from(delete: Delete) -> Self {
-        Self(delete.step())
+        let (part, piece) = delete.step();
+        Self { part, piece }
     }
 }

@@ -1,14 +1,16 @@
 //! `watch`, `watch_tree`.
 
-use super::{Does, Kv, awaitable, closing::closed};
+use super::{Does, Kv, awaitable, closing::closed, part::Part};
 use crate::{
     Error, ErrorKind, Result, WatchEvent, Watching,
     driver::{Target, WatchOptions, WatchStream},
+    observe::Origin,
 };
 use futures_core::{Stream, future::BoxFuture};
 use std::{
     fmt,
     future::poll_fn,
+    mem,
     pin::Pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -36,6 +38,7 @@ impl WatchCall {
     }
     /// Sets the time that the beginning of the watch and each single request of it have, in place
     /// of the handle's. The watch itself has no end.
+    #[doc(alias = "timeout")]
     pub fn deadline(mut self, within: Duration) -> Self {
         self.within = within;
         self
@@ -58,11 +61,13 @@ impl WatchCall {
             if matches!(target, Target::Holder(_)) && capabilities.lock.is_none() {
                 return Err(capabilities.unsupported("locks"));
             }
-            store.watch(&target, &WatchOptions { each_request: self.within }).await
+            let options = WatchOptions { each_request: self.within };
+            store.watch(&self.kv.part().whole_target(&target)?, &options).await
         };
         let stream = self.kv.call(operation, Some(target.name()), Does::Read, deadline, watch).await?;
-        let backend = self.kv.capabilities().backend;
-        let inner = Mutex::new(Some(Inner { stream, closed }));
+        let (backend, part) = (self.kv.capabilities().backend, self.kv.part().clone());
+        let origin = self.kv.handle.observing.as_ref().map(|observing| Origin::new(observing, operation));
+        let inner = Mutex::new(Some(Inner { stream, closed, part, origin, is_synced: false }));
         Ok(Watch { inner, operation, backend, target })
     }
 }
@@ -110,6 +115,35 @@ pub struct Watch {
 struct Inner {
     stream: WatchStream,
     closed: BoxFuture<'static, ()>,
+    part: Part,
+    /// The watch as an observer knows it; `None` where nobody observes.
+    origin: Option<Origin>,
+    /// A `Synced` was given.
+    is_synced: bool,
+}
+
+impl Inner {
+    /// Asks the store for the next event.
+    fn poll_event(&mut self, target: &Target, cx: &mut Context<'_>) -> Poll<Result<WatchEvent>> {
+        let polled = {
+            let _entered = self.origin.as_ref().map(Origin::enter);
+            self.stream.as_mut().poll_next(cx)
+        };
+        let event = match ready!(polled) {
+            Some(event) => event.and_then(|event| self.part.own_event(event))?,
+            None => {
+                let why = "the store ended the watch without a reason";
+                return Poll::Ready(Err(Error::new(ErrorKind::Other, why)));
+            }
+        };
+        if event == WatchEvent::Synced
+            && mem::replace(&mut self.is_synced, true)
+            && let Some(origin) = &self.origin
+        {
+            origin.resynced(target.name());
+        }
+        Poll::Ready(Ok(event))
+    }
 }
 
 impl Watch {
@@ -119,6 +153,7 @@ impl Watch {
     /// The error that ended the watch for good: [`Closed`](ErrorKind::Closed) by [`Kv::close`] and
     /// after any other error, or the server's refusal, such as
     /// [`PermissionDenied`](ErrorKind::PermissionDenied).
+    #[doc(alias = "next")]
     pub async fn event(&mut self) -> Result<WatchEvent> {
         let next = poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await;
         next.unwrap_or_else(|| Err(self.context(Error::new(ErrorKind::Closed, "the watch has ended"))))
@@ -132,20 +167,20 @@ impl Watch {
 impl Stream for Watch {
     type Item = Result<WatchEvent>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Some(Inner { stream, closed: until_closed }) = inner else { return Poll::Ready(None) };
-        let error = if until_closed.as_mut().poll(cx).is_ready() {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let inner = this.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Some(watch) = inner else { return Poll::Ready(None) };
+        let error = if watch.closed.as_mut().poll(cx).is_ready() {
             closed()
         } else {
-            match ready!(stream.as_mut().poll_next(cx)) {
-                Some(Ok(event)) => return Poll::Ready(Some(Ok(event))),
-                Some(Err(e)) => e,
-                None => Error::new(ErrorKind::Other, "the store ended the watch without a reason"),
+            match ready!(watch.poll_event(&this.target, cx)) {
+                Ok(event) => return Poll::Ready(Some(Ok(event))),
+                Err(e) => e,
             }
         };
         *inner = None;
-        Poll::Ready(Some(Err(self.context(error))))
+        Poll::Ready(Some(Err(this.context(error))))
     }
 }
 

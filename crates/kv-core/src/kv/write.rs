@@ -1,6 +1,6 @@
 //! `put`, `delete`, `delete_tree`, `adopt`.
 
-use super::{Does, Kv, Lease, awaitable, deadline};
+use super::{Does, Kv, Lease, awaitable, deadline, part::Part};
 use crate::{
     Bytes, Condition, Directory, Error, ErrorKind, Fence, Key, Result, Version, Written,
     driver::{Deadline, Decision, Expect, PutOptions, Store, Transaction, Write, WriteOptions},
@@ -40,23 +40,34 @@ impl Put {
     /// server's unit and raised to its least, and the answer tells what was granted.
     /// [`Capabilities::lateness`](crate::Capabilities::lateness) tells how much longer the key may
     /// be seen.
+    #[doc(alias = "expire")]
+    #[doc(alias = "expiry")]
+    #[doc(alias = "timeout")]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.options.ttl = Some(ttl);
         self
     }
     /// Has the key live as long as the lease.
+    #[doc(alias = "ephemeral")]
+    #[doc(alias = "session")]
     pub fn lease(mut self, lease: &Lease) -> Self {
         self.options.lease = Some(lease.id().clone());
         self
     }
     /// Makes the put only if the key is not there; else it fails with
     /// [`KeyExists`](ErrorKind::KeyExists).
+    #[doc(alias = "create")]
+    #[doc(alias = "put_if_absent")]
+    #[doc(alias = "setnx")]
     pub fn if_missing(mut self) -> Self {
         expects(&mut self.key, &mut self.expect, Expect::Missing);
         self
     }
     /// Makes the write only if the key is at this version; else it fails with
     /// [`KeyModified`](ErrorKind::KeyModified), also when the key is gone.
+    #[doc(alias = "cas")]
+    #[doc(alias = "compare_and_swap")]
+    #[doc(alias = "if_match")]
     pub fn if_version(mut self, version: Version) -> Self {
         expects(&mut self.key, &mut self.expect, Expect::Version(version));
         self
@@ -65,24 +76,37 @@ impl Put {
     /// it fails with [`LockLost`](ErrorKind::LockLost).
     ///
     /// It takes a guard, or the guard's [`Fence`] where another task has the guard.
+    #[doc(alias = "fencing_token")]
     pub fn fenced(mut self, lock: impl AsRef<Fence>) -> Self {
         depends_on(&mut self.key, &mut self.fence, lock.as_ref());
         self
     }
     deadline!();
 
-    async fn run(self) -> Result<Written> {
+    /// Sets these options in place of all that there were.
+    pub(super) fn with(mut self, options: PutOptions, fence: Option<Fence>, within: Duration) -> Self {
+        (self.options, self.fence, self.within) = (options, fence, within);
+        self
+    }
+
+    fn run(self) -> impl Future<Output = Result<Written>> {
+        let operation = if self.expect == Expect::Anything { "put" } else { "atomic_put" };
+        self.send(operation)
+    }
+
+    /// Makes the call, as a part of this operation.
+    pub(super) async fn send(self, operation: &'static str) -> Result<Written> {
         let Self { kv, key, value, expect, mut options, fence, within } = self;
-        let operation = if expect == Expect::Anything { "put" } else { "atomic_put" };
         let key = &key.map_err(|e| kv.in_call(e, operation, None))?;
         let (store, deadline) = kv.begin(within);
         options.deadline = deadline;
         let put = async {
             store.capabilities().check_put(&value, &options)?;
+            let whole = kv.part().whole(key)?;
             let Some(fence) = fence else {
-                return store.put(key, value, expect, &options).await;
+                return store.put(&whole, value, expect, &options).await;
             };
-            let write = Write::Put { key: key.clone(), value, options };
+            let write = Write::Put { key: whole.into_owned(), value, options };
             // It is boxed apart: every put would carry its size.
             let written = Box::pin(fenced(store, fence, expect, write, deadline)).await?;
             written.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the store gave a put no version"))
@@ -90,11 +114,14 @@ impl Put {
         kv.call(operation, Some(key.as_str()), Does::Write, deadline, put).await
     }
 
-    pub(super) fn step(self) -> Result<(Vec<Condition>, Write)> {
-        let key = self.key?;
-        self.kv.capabilities().check_put(&self.value, &self.options)?;
-        let conditions = conditions(self.fence, &key, self.expect);
-        Ok((conditions, Write::Put { key, value: self.value, options: self.options }))
+    /// Returns the put as a piece of a transaction, with the part of the tree that it names.
+    pub(super) fn step(self) -> (Part, Result<(Vec<Condition>, Write)>) {
+        let Self { kv, key, value, expect, options, fence, .. } = self;
+        let piece = key.and_then(|key| {
+            kv.capabilities().check_put(&value, &options)?;
+            Ok((conditions(fence, &key, expect), Write::Put { key, value, options }))
+        });
+        (kv.part().clone(), piece)
     }
 }
 awaitable!(Put => Written, Put::run);
@@ -125,6 +152,9 @@ impl Delete {
     }
     /// Makes the write only if the key is at this version; else it fails with
     /// [`KeyModified`](ErrorKind::KeyModified), also when the key is gone.
+    #[doc(alias = "cas")]
+    #[doc(alias = "compare_and_delete")]
+    #[doc(alias = "if_match")]
     pub fn if_version(mut self, version: Version) -> Self {
         expects(&mut self.key, &mut self.expect, Expect::Version(version));
         self
@@ -134,30 +164,38 @@ impl Delete {
     /// key was there or not, unless a version is expected too.
     ///
     /// It takes a guard, or the guard's [`Fence`] where another task has the guard.
+    #[doc(alias = "fencing_token")]
     pub fn fenced(mut self, lock: impl AsRef<Fence>) -> Self {
         depends_on(&mut self.key, &mut self.fence, lock.as_ref());
         self
     }
     deadline!();
 
-    async fn run(self) -> Result<bool> {
+    fn run(self) -> impl Future<Output = Result<bool>> {
+        let operation = if self.expect == Expect::Anything { "delete" } else { "atomic_delete" };
+        self.send(operation)
+    }
+
+    /// Makes the call, as a part of this operation.
+    pub(super) async fn send(self, operation: &'static str) -> Result<bool> {
         let Self { kv, key, expect, fence, within } = self;
-        let operation = if expect == Expect::Anything { "delete" } else { "atomic_delete" };
         let key = &key.map_err(|e| kv.in_call(e, operation, None))?;
         let (store, deadline) = kv.begin(within);
         let delete = async {
+            let whole = kv.part().whole(key)?;
             let Some(fence) = fence else {
-                return store.delete(key, expect, &WriteOptions { deadline }).await;
+                return store.delete(&whole, expect, &WriteOptions { deadline }).await;
             };
-            let write = Write::Delete { key: key.clone() };
+            let write = Write::Delete { key: whole.into_owned() };
             Box::pin(fenced(store, fence, expect, write, deadline)).await.map(|_| true)
         };
         kv.call(operation, Some(key.as_str()), Does::Write, deadline, delete).await
     }
 
-    pub(super) fn step(self) -> Result<(Vec<Condition>, Write)> {
-        let key = self.key?;
-        Ok((conditions(self.fence, &key, self.expect), Write::Delete { key }))
+    /// Returns the deletion as a piece of a transaction, with the part of the tree that it names.
+    pub(super) fn step(self) -> (Part, Result<(Vec<Condition>, Write)>) {
+        let Self { kv, key, expect, fence, .. } = self;
+        (kv.part().clone(), key.map(|key| (conditions(fence, &key, expect), Write::Delete { key })))
     }
 }
 awaitable!(Delete => bool, Delete::run);
@@ -174,7 +212,7 @@ fn expects(key: &mut Result<Key>, expect: &mut Expect, new: Expect) {
 }
 
 /// Notes the lock that the write depends on, by the same rule.
-fn depends_on(key: &mut Result<Key>, fence: &mut Option<Fence>, new: &Fence) {
+pub(super) fn depends_on(key: &mut Result<Key>, fence: &mut Option<Fence>, new: &Fence) {
     if let Some(before) = fence.as_ref().filter(|before| *before != new) {
         let why = format!(
             "the write is fenced by {before:?} and by {new:?}; a transaction takes both by `when_held`"
@@ -209,17 +247,24 @@ async fn fenced(
     deadline: Deadline,
 ) -> Result<Option<Written>> {
     store.capabilities().check_fence()?;
-    let lost = format!("{fence:?} is no longer held; acquire it anew before writing");
+    let held = fence.clone();
     let transaction = Transaction::new(conditions(Some(fence), write.key(), expect), vec![write]);
-    super::transact::check(store.capabilities(), &transaction)?;
+    super::transact::check(store.capabilities(), &Part::default(), &transaction)?;
     match store.transact(transaction, &WriteOptions { deadline }).await? {
         Decision::Committed(written) => Ok(written.into_iter().next().flatten()),
-        Decision::Refused { condition: 0 } => Err(Error::new(ErrorKind::LockLost, lost)),
+        Decision::Refused { condition: 0 } => Err(lock_lost(&held)),
         Decision::Refused { .. } => Err(match expect {
             Expect::Missing => Error::new(ErrorKind::KeyExists, "expected no key, found one"),
             _ => Error::new(ErrorKind::KeyModified, "the key is not at the expected version"),
         }),
     }
+}
+
+/// Returns the error of a write that depends on a lock which is lost.
+#[cold]
+pub(super) fn lock_lost(fence: &Fence) -> Error {
+    let why = format!("{fence:?} is no longer held; acquire it anew before writing");
+    Error::new(ErrorKind::LockLost, why)
 }
 
 /// [`Kv::delete_tree`], to be awaited.
@@ -240,6 +285,7 @@ impl DeleteTree {
         Self { kv: kv.clone(), directory, within: kv.deadline }
     }
     /// Sets the time that each batch has, in place of the handle's.
+    #[doc(alias = "timeout")]
     pub fn deadline(mut self, within: Duration) -> Self {
         self.within = within;
         self
@@ -247,12 +293,14 @@ impl DeleteTree {
 
     async fn run(self) -> Result<Option<u64>> {
         let directory = self.directory.map_err(|e| self.kv.in_call(e, "delete_tree", None))?;
+        let name = Some(directory.as_str());
+        let whole = self.kv.part().whole_directory(&directory);
+        let whole = whole.map_err(|e| self.kv.in_call(e, "delete_tree", name))?;
         let (mut from, mut count) = (None, Some(0));
         loop {
             let (store, deadline) = self.kv.begin(self.within);
             let options = WriteOptions { deadline };
-            let batch = store.delete_tree(&directory, from.as_ref(), &options);
-            let name = Some(directory.as_str());
+            let batch = store.delete_tree(&whole, from.as_ref(), &options);
             let batch = self.kv.call("delete_tree", name, Does::Write, deadline, batch).await?;
             count = count.zip(batch.deleted).map(|(sum, more)| sum + more);
             from = batch.next;
@@ -286,8 +334,9 @@ impl Adopt {
     async fn run(self) -> Result<u64> {
         let directory = self.directory.map_err(|e| self.kv.in_call(e, "adopt", None))?;
         let (store, deadline) = self.kv.begin(self.within);
-        let options = WriteOptions { deadline };
-        let adopt = store.adopt(&directory, &options);
+        let adopt = async {
+            store.adopt(&self.kv.part().whole_directory(&directory)?, &WriteOptions { deadline }).await
+        };
         self.kv.call("adopt", Some(directory.as_str()), Does::Write, deadline, adopt).await
     }
 }

@@ -82,6 +82,9 @@ impl Store for Silent {
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         self.silence().await
     }
+    fn describe(&self) -> String {
+        format!("{self:?}")
+    }
     fn inner(&self) -> Option<&dyn Store> {
         None
     }

@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::{
-    cases::{locks::lock_ttl, put_all},
+    cases::{
+        locks::lock_ttl,
+        put_all,
+        updates::{count, only_plain},
+    },
     check::{holds, same},
 };
 use kv_core::{
@@ -154,6 +158,39 @@ pub(super) async fn lost_transaction(t: Trial) -> Verdict {
         honest("a transaction", &lost.answer, |outcome| {
             matches!(outcome, Outcome::Committed(written) if matches!(&written[..], [Some(w)] if wrote(w)))
         })
+    })
+    .await
+}
+
+pub(super) async fn lost_update(t: Trial) -> Verdict {
+    linked(t, async |t, link| {
+        link.direct.put("lost-update", "1").await?;
+        let update = link.kv.update("lost-update", count).deadline(LONG);
+        let lost = lose(&t, &link, "lost-update", update).await?;
+        let wrote = wrote(&lost.effect);
+        honest("an update", &lost.answer, |updated| updated.written.as_ref().is_some_and(&wrote))?;
+        let found = lost.end.map(|entry| entry.version);
+        same("what another wrote after an update whose answer was lost", found, Some(lost.others))
+    })
+    .await
+}
+
+pub(super) async fn lost_update_found_out(t: Trial) -> Verdict {
+    if let Some(ended) = only_plain(&t, &t.open().await?).await? {
+        return Ok(ended);
+    }
+    linked(t, async |t, link| {
+        link.direct.put("once-update", "1").await?;
+        let update = link.kv.update("once-update", count).exactly_once().deadline(PATIENT);
+        let lost = lose(&t, &link, "once-update", update).await?;
+        let said = lost.answer.map(|updated| updated.value).map_err(|e| e.to_string());
+        same(
+            "what an update exactly once says whose answer was lost",
+            said,
+            Ok(Some(kv_core::Bytes::from("2"))),
+        )?;
+        let found = lost.end.map(|entry| entry.version);
+        same("what another wrote after it", found, Some(lost.others))
     })
     .await
 }

@@ -5,12 +5,13 @@ use super::{
     call::{Call, Step},
     times::Times,
 };
-use crate::{Error, ErrorKind, Result, backend::Backoff, driver::Deadline};
+use crate::{Error, ErrorKind, Result, backend::Backoff, driver::Deadline, observe::Origin};
 use std::{
     future::Future,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// The servers that a call may go to: the members of a cluster, or the only one.
 ///
@@ -92,17 +93,25 @@ impl<S> Servers<S> {
         let times = Times::new(deadline);
         let mut call = Call::new(safety, self.servers.len());
         let (mut at, mut turns, mut pauses) = (self.first(), 0_usize, self.pauses.clone());
+        let (observed, mut number) = (Origin::current(), 0);
         let mut has_time = !times.attempts.has_passed();
         while has_time {
             let is_repeat = call.maybe_done;
             let asked = Attempt { server: &self.servers[at], deadline: times.attempts, is_repeat, safety };
-            let failed = match times.cut.limit(attempt(asked)).await {
-                Some(Ok(answer)) => {
+            let began = observed.as_ref().map(|observed| (observed, Instant::now()));
+            let answered = times.cut.limit(attempt(asked)).await;
+            let answered = answered.unwrap_or_else(|| Err(no_answer(deadline)));
+            number += 1;
+            if let Some((observed, began)) = began {
+                let error = answered.as_ref().err().map(|failed| &failed.error);
+                observed.attempted(number, error, began.elapsed());
+            }
+            let failed = match answered {
+                Ok(answer) => {
                     self.prefer(at);
                     return Ok(Answered { answer, is_repeat });
                 }
-                Some(Err(failed)) => failed,
-                None => no_answer(deadline),
+                Err(failed) => failed,
             };
             tracing::debug!(error = %failed.error, effect = ?failed.effect, ?safety, "an attempt failed");
             match call.note(failed) {
