@@ -60,6 +60,7 @@ fn capabilities() -> Capabilities {
     let mut capabilities = Capabilities::new("template");
     capabilities.lock = Some(locking);
     capabilities.ttl = Some(ttl);
+    capabilities.watch_ordered = true;
     capabilities.delete_tree_counts = true;
     capabilities
 }

@@ -35,6 +35,10 @@ pub struct Capabilities {
     pub lease: Option<TtlRange>,
     /// The changes that a watch delivers.
     pub watch: Watching,
+    /// Tells whether a watch of a tree tells the changes of different keys in the order in which
+    /// they were made. What it tells before a `Synced`, when it begins and after an outage, comes
+    /// in any order, and so does the end of a TTL, which no write makes.
+    pub watch_ordered: bool,
     /// The abilities of locks; `None` where there are no locks.
     pub lock: Option<Locking>,
     /// The most conditions and writes of one transaction together; 0 where there are no
@@ -75,6 +79,7 @@ impl Capabilities {
             children_of_expiring: true,
             lease: None,
             watch: Watching::EachChange,
+            watch_ordered: false,
             lock: None,
             max_txn_ops: 0,
             max_txn_bytes: 0,

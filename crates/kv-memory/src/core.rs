@@ -25,6 +25,7 @@ pub(crate) static CAPABILITIES: LazyLock<Capabilities> = LazyLock::new(|| {
     can.ttl = Some(TtlRange::new(Duration::from_millis(1), CENTURY));
     can.lease = Some(renewed.clone());
     can.lock = Some(Locking::new(renewed));
+    can.watch_ordered = true;
     can.max_txn_ops = 4096;
     // A write of the greatest value must be able to depend on a lock.
     can.max_txn_bytes = 20 << 20;

@@ -44,6 +44,7 @@ fn capabilities() -> Capabilities {
     c.ttl = Some(ttls());
     c.lease = Some(lives());
     c.lock = Some(Locking::new(lives()));
+    c.watch_ordered = true;
     c.max_txn_ops = 4_096;
     c.max_txn_bytes = 64 << 20;
     c.delete_tree_atomic = true;

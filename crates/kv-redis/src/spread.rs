@@ -61,6 +61,7 @@ impl Spread {
             capabilities.max_txn_ops = 0;
             capabilities.max_txn_bytes = 0;
             capabilities.lease = None;
+            capabilities.watch_ordered = false;
             if let Some(lock) = &mut capabilities.lock {
                 lock.fenced_writes = false;
             }

@@ -3,6 +3,7 @@
 mod churn;
 mod follow;
 mod load;
+mod ordered;
 
 pub(super) use follow::Follower;
 
@@ -42,6 +43,7 @@ cases! {
     "watch.order/rewrite": "writing the same bytes again yields an event with a new version" => rewrite,
     "watch.order/holder_churn": "a watch of a holder that begins while the lock goes from hand to hand never goes back to an earlier one" => churn::holders,
     "watch.order/ttl_churn": "a watch that begins while a key ends and is made anew never goes back, and tells no end of what is there" => churn::ttls,
+    "watch.tree_order/commits": "the changes of a tree are told in the order in which they were made, whatever keys they are of" => ordered::commits,
     "watch.bounded/slow-reader": "a slow reader holds back its own stream alone, and catches up" => load::slow_reader,
     "watch.bounded/dropped": "dropping the stream stops its work, on the server too" => load::dropped,
     "watch.many/at-once": "1,000 watches and lock waits on one handle work at once" => load::many,

@@ -37,6 +37,7 @@ pub(super) fn capabilities(c: &Capabilities) -> Vec<(String, String)> {
                 _ => "none".to_owned(),
             },
         ),
+        ("a tree's changes come in order", yes(c.watch_ordered)),
         (
             "locks",
             c.lock.as_ref().map_or_else(

@@ -138,6 +138,7 @@ faults! {
     RelistsAtEachChange, "a change costs an event for every key": "watch.delta/put" "watch.delta/delete";
     TellsTwice, "a watch tells a change twice": "watch.order/versions" "watch.delta/put" "watch.gapless/dropped-reads";
     TellsOutOfOrder, "a watch tells a newer version first": "watch.order/versions";
+    TellsKeysOutOfOrder, "a watch tells changes of different keys in another order": "watch.tree_order/commits";
     GoesBackWhenSynced, "a watch that has read what is there tells what was there before": "watch.order/holder_churn" "watch.order/ttl_churn";
     TellsFalseEnds, "a watch that has read what is there tells that it is gone": "watch.order/holder_churn" "watch.order/ttl_churn";
     DeletesAtAnOldVersion, "a deletion carries a version older than what was told": "watch.order/versions";

@@ -253,6 +253,18 @@ pub(crate) async fn watch(store: &Broken, target: &Target, options: &WatchOption
                                 continue;
                             }
                         },
+                        Fault::TellsKeysOutOfOrder if synced => match held_back.take() {
+                            None => {
+                                held_back = Some(event);
+                                continue;
+                            }
+                            Some(earlier) if earlier.key() == event.key() => out.send(earlier).await,
+                            Some(earlier) => {
+                                out.send(event).await;
+                                out.send(earlier).await;
+                                continue;
+                            }
+                        },
                         _ => {}
                     }
                 }

@@ -127,7 +127,10 @@
 //!   [`Subscription`](super::Subscription), which become a [`Change`] by `into`.
 //! - A server that publishes names and lists versions (Redis): `Version` once something was
 //!   delivered, and a `fetch`; `Changed` for a key that was published without its value, `Gone`
-//!   for one that expired, and an [`ExpiryQueue`](super::ExpiryQueue) for when to look.
+//!   for one that expired, and an [`ExpiryQueue`](super::ExpiryQueue) for when to look. Where the
+//!   changes of a tree are to come in their order
+//!   ([`watch_ordered`](crate::Capabilities::watch_ordered)), the source reads such a key itself,
+//!   and leaves a later write that it finds there to the message of that write.
 //! - A server with a stream of records, to which others write without a version (DynamoDB): `Name`
 //!   for those entries; `Changed` for a record of such a write, and for any record of a key that
 //!   was [delivered](WatchState::version) from one, since nobody knows which is the older; and

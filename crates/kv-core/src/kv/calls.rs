@@ -359,6 +359,8 @@ impl Kv {
 
     /// Watches everything strictly below a directory, as [`watch`](Self::watch) does a key.
     /// Folding the events over an empty map arrives at what a listing shows.
+    /// [`Capabilities::watch_ordered`] tells whether the changes of different keys come in the
+    /// order in which they were made.
     ///
     /// # Errors
     /// Those of [`watch`](Self::watch).

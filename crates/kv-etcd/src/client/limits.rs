@@ -51,6 +51,7 @@ pub(crate) fn capabilities(prefix: &str) -> Capabilities {
     c.lease = Some(ttl.clone());
     c.lock = Some(Locking::new(ttl.clone()));
     c.ttl = Some(ttl);
+    c.watch_ordered = true;
     c.list_snapshot = true;
     c.delete_tree_atomic = true;
     c.delete_tree_counts = true;

@@ -135,6 +135,7 @@ impl About {
         c.lease = Some(kept.clone());
         c.lock = Some(Locking::new(kept));
         c.watch = Watching::EachChange;
+        c.watch_ordered = true;
         c.foreign_keys = ForeignKeys::AfterAdoption;
         c.delete_tree_counts = true;
         c.health = true;

@@ -151,10 +151,10 @@ impl Config {
 
     /// Spreads the keys of a store in a cluster over so many parts, 2 to 64, each with a slot of
     /// its own, in place of one slot for all. The store then has the memory and speed of the whole
-    /// cluster, and gives up what needs one slot: transactions, leases, and writes that depend on
-    /// a lock; and a listing does not show one moment. All programs must give the same number for
-    /// ever: the first that opens the store notes the number there, and any other number is
-    /// refused.
+    /// cluster, and gives up what needs one slot: transactions, leases, writes that depend on a
+    /// lock, and the order in which a watch tells the changes of different keys; and a listing
+    /// does not show one moment. All programs must give the same number for ever: the first that
+    /// opens the store notes the number there, and any other number is refused.
     pub fn spread(mut self, parts: u16) -> Self {
         self.spread = Some(parts);
         self

@@ -17,7 +17,7 @@ use kv_core::{
     },
     driver::{Deadline, WatchOptions, WatchStream},
 };
-use std::{sync::Arc, time::Duration};
+use std::{slice, sync::Arc, time::Duration};
 
 /// The most keys of one request: one that reads values, one that asks whether keys have ended, and
 /// a listing.
@@ -142,6 +142,14 @@ impl Source for Keys {
                 () = due => None,
             };
             match published {
+                Some(Some(Notification::Put { key, version, left, value: None }))
+                    if !delivered.has(&key, version) =>
+                {
+                    self.expires(&key, left);
+                    if let Some(change) = self.large(key, version, delivered).await? {
+                        return Ok(change);
+                    }
+                }
                 Some(Some(notification)) => {
                     if let Some(change) = self.change(notification, delivered) {
                         return Ok(change);
@@ -186,10 +194,7 @@ impl Keys {
             }
             Notification::Put { key, version, left, value } => {
                 self.expires(&key, left);
-                Some(match value {
-                    Some(value) => Change::Event(WatchEvent::Put(Entry::new(key, value, version))),
-                    None => Change::Changed(key),
-                })
+                value.map(|value| Change::Event(WatchEvent::Put(Entry::new(key, value, version))))
             }
             Notification::Deleted { key, version } if delivered.version(&key)? <= version => {
                 self.expires(&key, None);
@@ -202,6 +207,23 @@ impl Keys {
             }
             _ => None,
         }
+    }
+
+    /// Reads a value that was too large for the message of its put. What a later write has left
+    /// there is told by the message of that one, in its turn: other keys were written in between.
+    async fn large(&mut self, key: Key, version: Version, delivered: &WatchState) -> Result<Option<Change>> {
+        let found = list::read(&self.core, slice::from_ref(&key), self.deadline()).await?.pop().flatten();
+        Ok(match found {
+            Some(entry) if number(entry.version) > number(version) => None,
+            Some(entry) => Some(Change::Found(entry)),
+            None => {
+                // Another tool may have deleted it, which no message tells until somebody looks.
+                if delivered.version(&key).is_some() {
+                    self.expiries.set(key, self.core.clock.now());
+                }
+                None
+            }
+        })
     }
 
     /// Asks the server whether the keys that should have ended have. It publishes the ends that it
