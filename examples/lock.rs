@@ -60,6 +60,8 @@ async fn work(kv: Kv, printer: Arc<Printer>, worker: usize) -> Result<Vec<u64>> 
         // meanwhile.
         let entry = kv.get("lock-example/count").await?;
         let count = entry.and_then(|e| e.text()?.parse::<u64>().ok()).unwrap_or(0) + 1;
+        // Whoever asks `kv.lock_holder("lock-example")` reads what the holder does.
+        guard.set_value(format!("worker {worker} counts {count}")).await?;
         kv.put("lock-example/count", count.to_string()).fenced(&guard).await?;
         counts.push(count);
         printer.end();

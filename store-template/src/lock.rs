@@ -6,9 +6,9 @@
 
 use crate::core::Core;
 use kv_core::{
-    Holder, Key, Result,
+    Bytes, Fence, Holder, Key, Result,
     backend::fallback,
-    driver::{Acquired, LockOptions, ReadOptions, Store, WatchOptions, WatchStream},
+    driver::{Acquired, LockOptions, ReadOptions, Store, WatchOptions, WatchStream, WriteOptions},
 };
 
 /// Takes the lock. The fallback calls the store itself, as any program does.
@@ -24,6 +24,16 @@ pub(crate) async fn lock<S: Store + Clone>(
 /// Returns the holder of the lock.
 pub(crate) async fn holder(store: &impl Store, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     fallback::lock_holder(store, name, options).await
+}
+
+/// Changes the value of the holder of the lock.
+pub(crate) async fn set_holder(
+    store: &impl Store,
+    fence: &Fence,
+    value: Bytes,
+    options: &WriteOptions,
+) -> Result<bool> {
+    fallback::set_holder(store, fence, value, options).await
 }
 
 /// Watches the holder of the lock.

@@ -2,7 +2,7 @@
 
 use crate::{core::Core, list, lock, server::Server, watch, write};
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Fence, Holder, Key, Result, Written,
     driver::{
         Acquired, Cursor, Expect, ListOptions, LockOptions, Page, PutOptions, ReadOptions, Store, Target,
         WatchOptions, WatchStream, WriteOptions, async_trait,
@@ -62,6 +62,10 @@ impl Store for Template {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         lock::holder(self, name, options).await
+    }
+
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        lock::set_holder(self, fence, value, options).await
     }
 
     // DECIDE: what else ends with the store: connections, tasks. Wait first for the locks and

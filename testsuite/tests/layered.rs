@@ -2,7 +2,7 @@
 //! forwards everything keeps every promise, and so does a part of the tree.
 
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Kv, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Kv, Result, Written,
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions, LockOptions,
         Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
@@ -116,6 +116,9 @@ impl Store for Forwards {
     }
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         self.0.as_ref().lock_holder(name, options).await
+    }
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        self.0.as_ref().set_holder(fence, value, options).await
     }
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
         self.0.as_ref().adopt(directory, options).await

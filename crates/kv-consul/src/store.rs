@@ -2,7 +2,7 @@
 
 use crate::{core::Core, lease, list, lock, watch, write};
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
         PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
@@ -98,6 +98,10 @@ impl Store for Consul {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         lock::holder(self.core(), name, options).await
+    }
+
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        lock::set_holder(self.core(), fence, &value, options).await
     }
 
     /// Adopts nothing: the server lists what other tools wrote.

@@ -8,7 +8,7 @@ use common::{
     http, names, single, with,
 };
 use kv_consul::Config;
-use kv_core::{ErrorKind, Tls};
+use kv_core::{ErrorKind, Tls, driver::WriteOptions};
 use kv_testsuite::{Certificates, Failure, Proxy, failover::soon};
 use serde_json::json;
 use std::{io::Write, net::SocketAddr, time::Duration};
@@ -237,6 +237,36 @@ async fn a_late_copy_of_a_request_for_a_lock_takes_no_place() -> Result<(), Fail
         assert!(next.release().await? && keeps.release().await?);
         kv.close().await?;
     }
+    Ok(())
+}
+
+/// An agent stands still with a request for a lock, another one is asked, and the holder changes
+/// its value before the first one goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_copy_of_a_request_for_a_lock_brings_no_earlier_value_back() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let other = kv_consul::open(&format!("consul://{}/value/", node.address)).await?;
+    // The agent that stands still is asked first.
+    let kv = kv_consul::open(&format!("consul://{},{}/value/", proxy.address(), node.address)).await?;
+    let kv = kv.with_deadline(Duration::from_secs(1));
+    // The session goes on with this lock.
+    let keeps = kv.new_lock("other").ttl(TTL).acquire().await?;
+    proxy.freeze_requests();
+    let guard = soon("the lock", kv.new_lock("l").ttl(TTL).value("first").acquire()).await??;
+    let write = WriteOptions::default();
+    assert!(other.store().as_ref().set_holder(guard.fence(), "second".into(), &write).await?);
+    let done = transactions(&node).await?;
+    proxy.thaw();
+    soon("the late one", async {
+        while transactions(&node).await? == done {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    let holder = other.lock_holder("l").await?.ok_or("it is held")?;
+    assert_eq!((holder.value, holder.token), ("second".into(), guard.token()));
+    assert!(guard.release().await? && keeps.release().await?);
+    kv.close().await?;
     Ok(())
 }
 

@@ -159,12 +159,14 @@ pub struct Locking {
     /// Tells whether a transaction, and so a put or delete, can be made conditional on still
     /// holding the lock.
     pub fenced_writes: bool,
+    /// Tells whether the holder can change the value that others read of it.
+    pub set_value: bool,
 }
 
 impl Locking {
-    /// Returns the abilities of fair locks with fenced writes.
+    /// Returns the abilities of locks that lack none.
     pub fn new(ttl: TtlRange) -> Self {
-        Self { ttl, fair: true, fenced_writes: true }
+        Self { ttl, fair: true, fenced_writes: true, set_value: true }
     }
 }
 

@@ -149,14 +149,46 @@ impl Written {
 pub struct Holder {
     /// The fencing token of this acquisition.
     pub token: u64,
-    /// The value that the holder gave by [`Lock::value`](crate::Lock::value).
+    /// The value that the holder gave by [`Lock::value`](crate::Lock::value), or last by
+    /// [`Guard::set_value`](crate::Guard::set_value).
     pub value: Bytes,
+    /// A number that grows, from 0 on, whenever the holder changes the value; on some servers by
+    /// more than one.
+    pub changes: u64,
 }
 
 impl Holder {
-    /// Makes a holder.
+    /// Makes a holder that has not changed its value.
     pub fn new(token: u64, value: impl Into<Bytes>) -> Self {
-        Self { token, value: value.into() }
+        Self { token, value: value.into(), changes: 0 }
+    }
+
+    /// Sets, for backends, the number that grows with the changes of the value.
+    #[must_use]
+    pub fn with_changes(mut self, changes: u64) -> Self {
+        self.changes = changes;
+        self
+    }
+
+    /// Returns the version by which a watch of the holder tells this value: it grows from holder
+    /// to holder, and from value to value.
+    ///
+    /// ```
+    /// use kv_core::{Holder, Version};
+    ///
+    /// let holder = Holder::new(7, "host-1");
+    /// assert_eq!(holder.version(), Version::new(7, 0));
+    /// assert!(holder.clone().with_changes(1).version() > holder.version());
+    /// ```
+    pub fn version(&self) -> Version {
+        Version::new(self.token, self.changes)
+    }
+
+    /// Returns, for backends, the entry by which a watch tells the holder of this lock.
+    #[must_use]
+    pub fn entry(self, lock: Key) -> Entry {
+        let version = self.version();
+        Entry::new(lock, self.value, version)
     }
 }
 

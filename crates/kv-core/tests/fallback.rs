@@ -78,6 +78,9 @@ impl Store for Minimal {
     async fn lock_holder(&self, name: &Key, o: &ReadOptions) -> Result<Option<Holder>> {
         fallback::lock_holder(self, name, o).await
     }
+    async fn set_holder(&self, fence: &Fence, value: Bytes, o: &WriteOptions) -> Result<bool> {
+        fallback::set_holder(self, fence, value, o).await
+    }
     async fn close(&self) -> Result<()> {
         self.tasks.finish().await
     }
@@ -156,6 +159,31 @@ async fn the_holder_is_watched_without_its_renewals() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     guard.release().await.unwrap();
     assert_eq!(watch.event().await.unwrap(), WatchEvent::Delete { key: name, version });
+}
+
+#[tokio::test]
+async fn a_value_that_was_changed_outlives_renewals() {
+    let kv = Kv::new(Minimal::new());
+    let mut watch = kv.lock_holder("l").watch().await.unwrap();
+    assert_eq!(watch.event().await.unwrap(), WatchEvent::Synced);
+    let guard = kv.new_lock("l").ttl(Duration::from_millis(300)).value("first").acquire().await.unwrap();
+    guard.set_value("second").await.unwrap();
+    guard.set_value("second").await.unwrap();
+    let name = Key::parse("l").unwrap();
+    for (changes, value) in [(0, "first"), (1, "second"), (2, "second")] {
+        let entry = Entry::new(name.clone(), value, Version::new(guard.token(), changes));
+        assert_eq!(watch.event().await.unwrap(), WatchEvent::Put(entry));
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let holder = kv.lock_holder("l").await.unwrap().unwrap();
+    assert_eq!((holder.value, holder.changes), ("second".into(), 2));
+    let fence = guard.fence().clone();
+    assert!(guard.release().await.unwrap());
+    let next = kv.new_lock("l").value("next").acquire().await.unwrap();
+    let late = kv.store().as_ref().set_holder(&fence, "late".into(), &WriteOptions::default()).await;
+    assert!(!late.unwrap(), "another holds it");
+    let holder = kv.lock_holder("l").await.unwrap().unwrap();
+    assert_eq!((holder.value, holder.token), ("next".into(), next.token()));
 }
 
 /// A renewal is under way whenever the lock is released: at a third of the TTL, and as long as

@@ -7,7 +7,7 @@ use crate::{
     lock, watch, write,
 };
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
         PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
@@ -89,6 +89,10 @@ impl Store for Dynamo {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         lock::holder(&self.0, name, options).await
+    }
+
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        lock::value::set_holder(&self.0, fence, value, options).await
     }
 
     /// Returns 0: listings show foreign keys without adoption.

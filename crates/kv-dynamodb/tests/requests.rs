@@ -66,6 +66,7 @@ async fn calls_take_the_requests_that_the_contract_allows() -> Result<(), Failur
 
     let guard = costs!(front, kv.new_lock("l").acquire(), [("UpdateItem", 1)]);
     costs!(front, kv.put("d/a", "").fenced(&guard), [("TransactWriteItems", 1)]);
+    costs!(front, guard.set_value("changed"), [("UpdateItem", 1)]);
     costs!(front, kv.lock_holder("l"), [("GetItem", 1)]);
     assert!(costs!(front, kv.new_lock("l").try_acquire(), [("UpdateItem", 1)]).is_none());
     assert!(costs!(front, guard.release(), [("UpdateItem", 1)]));

@@ -2,7 +2,7 @@
 
 use crate::{client::Client, core::Core, lease, list, lock, watch, write};
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     backend::Clock,
     driver::{
         Acquired, Batch, Cursor, Deadline, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions,
@@ -92,6 +92,10 @@ impl Store for Etcd {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         lock::holder(&self.0, name, options).await
+    }
+
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        lock::set_holder(&self.0, fence, value, options).await
     }
 
     /// Adopts nothing: the server lists what other tools wrote.

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Node, single};
+use kv_core::driver::WriteOptions;
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::time::Duration;
 
@@ -43,6 +44,30 @@ async fn a_request_that_arrives_after_the_answer_to_its_repeat_puts_nobody_in_li
         assert!(held.release().await?, "round {round}: it was free because the session had ended");
         kv.close().await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_arrives_late_brings_no_earlier_value_back() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let proxy = Proxy::start(node.address).await;
+    let other = kv_etcd::open(&format!("etcd://{}/value/", node.address)).await?;
+    // The member behind the proxy is asked first.
+    let kv = kv_etcd::open(&format!("etcd://{},{}/value/", proxy.address(), node.address)).await?;
+    let kv = kv.with_deadline(Duration::from_millis(1500));
+    let held = kv.new_lock("held").ttl(TTL).acquire().await?;
+    proxy.freeze_requests();
+    let guard = soon("the lock", kv.new_lock("l").ttl(TTL).value("first").acquire()).await??;
+    let write = WriteOptions::default();
+    assert!(other.store().as_ref().set_holder(guard.fence(), "second".into(), &write).await?);
+    proxy.thaw();
+    // This request comes to the server behind the one that was held.
+    let again = kv_etcd::open(&format!("etcd://{}/value/", proxy.address())).await?;
+    again.get("a").await?;
+    let holder = other.lock_holder("l").await?.ok_or("it is held")?;
+    assert_eq!((holder.value, holder.token, holder.changes), ("second".into(), guard.token(), 1));
+    assert!(guard.release().await? && held.release().await?);
+    kv.close().await?;
     Ok(())
 }
 

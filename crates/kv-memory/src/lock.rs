@@ -29,6 +29,11 @@ pub(crate) fn holder(core: &Core, name: &Key) -> Option<Holder> {
     core.look().holder(&core.lock_name(name))
 }
 
+/// Changes the value of the holder, if it is still the one of this fence; tells whether it is.
+pub(crate) fn set_holder(core: &Core, fence: &Fence, value: Bytes) -> bool {
+    core.look().set_holder(&core.lock_name(fence.lock()), fence.token(), value)
+}
+
 /// Takes the lock for this TTL, which is in the range of the store.
 async fn acquire(
     core: &Arc<Core>,

@@ -8,7 +8,7 @@ use crate::{
 };
 use bytes::Bytes;
 use kv_core::{
-    Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
+    Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     backend::{Clock, directory_prefix},
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
@@ -147,6 +147,11 @@ impl Store for Memory {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         self.0.call(Does::Read, options.deadline, || Ok(lock::holder(&self.0, name))).await
+    }
+
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        let set = || Ok(lock::set_holder(&self.0, fence, value));
+        self.0.call(Does::Write, options.deadline, set).await
     }
 
     async fn adopt(&self, _: &Directory, options: &WriteOptions) -> Result<u64> {

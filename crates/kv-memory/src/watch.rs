@@ -6,7 +6,7 @@ use crate::{
     list, lock,
 };
 use kv_core::{
-    Entry, Item, Version,
+    Entry, Item,
     backend::stream,
     driver::{Cursor, Deadline, ListOptions, Page, Target, WatchStream},
 };
@@ -32,10 +32,7 @@ fn there(core: &Core, target: &Target, from: Option<&Cursor>) -> Page {
     match target {
         Target::Key(key) => one(list::get(core, key)),
         Target::Tree(directory) => list::page(core, directory, from, &ListOptions::default()),
-        Target::Holder(name) => {
-            let holder = lock::holder(core, name);
-            one(holder.map(|h| Entry::new(name.clone(), h.value, Version::new(h.token, 0))))
-        }
+        Target::Holder(name) => one(lock::holder(core, name).map(|holder| holder.entry(name.clone()))),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     giving::Giving,
 };
 use kv_core::{
-    Fence, Holder, Key, Result,
+    Bytes, Fence, Holder, Key, Result,
     backend::Alive,
     driver::{Acquired, Deadline, LockOptions},
 };
@@ -51,6 +51,13 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
         }
     });
     Ok(Some(Acquired { fence: Fence::new(name.clone(), token, Vec::new()), alive, release }))
+}
+
+/// Changes the value of the holder, if it is still the one of this fence; tells whether it is.
+pub(crate) async fn set_holder(core: &Core, fence: &Fence, value: Bytes, deadline: Deadline) -> Result<bool> {
+    let (lock, token) = (core.lock_name(fence.lock()), fence.token());
+    let size = lock.len() + value.len();
+    core.write(deadline, size, move |batch| batch.set_holder(&lock, token, value)).await
 }
 
 /// Returns the holder of the lock.

@@ -6,7 +6,7 @@ use crate::{
     lease, list, lock, watch, write,
 };
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
         PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
@@ -111,6 +111,10 @@ impl Store for Redb {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         lock::holder(&self.core, name, options.deadline).await
+    }
+
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        lock::set_holder(&self.core, fence, value, options.deadline).await
     }
 
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {

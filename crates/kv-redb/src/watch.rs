@@ -3,7 +3,7 @@
 
 use crate::{core::Core, list, lock};
 use kv_core::{
-    Entry, Item, Result, Version,
+    Entry, Item, Result,
     driver::{Cursor, Deadline, ListOptions, Page, Target, WatchOptions, WatchStream},
 };
 use std::sync::Arc;
@@ -26,7 +26,7 @@ async fn page(core: &Core, target: &Target, from: Option<&Cursor>, deadline: Dea
         Target::Key(key) => list::get(core, key, deadline).await.map(alone),
         Target::Holder(name) => {
             let holder = lock::holder(core, name, deadline).await?;
-            Ok(alone(holder.map(|h| Entry::new(name.clone(), h.value, Version::new(h.token, 0)))))
+            Ok(alone(holder.map(|holder| holder.entry(name.clone()))))
         }
         Target::Tree(directory) => list::list(core, directory, from, &ListOptions::default(), deadline).await,
     }

@@ -2,7 +2,7 @@
 
 use crate::{core::Core, lease, list, lock, spread::Spread, write};
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
         PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
@@ -95,6 +95,10 @@ impl Store for Redis {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         lock::holder::holder(self.0.core(name), name, options).await
+    }
+
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        lock::holder::set_holder(self.0.core(fence.lock()), fence, value, options).await
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {

@@ -104,6 +104,7 @@ async fn without(admin: &Kv, kv: &Kv, resp: &mut Resp, command: &str) -> Result<
     tried!(kv.list(""));
     tried!(kv.exists("f"));
     tried!(kv.lock_holder(format!("held {command}")));
+    tried!(held.set_value("2"));
     tried!(lease.revoke());
     tried!(kv.delete_tree("d"));
     tried!(held.release());

@@ -10,7 +10,7 @@ use crate::{
     watch, write,
 };
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     backend::Clock,
     driver::{
         Acquired, Batch, Cursor, Deadline, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions,
@@ -43,11 +43,11 @@ impl Store for ZooKeeper {
         &self.0.capabilities
     }
 
-    /// Returns `None`: a backend has no store below it.
     fn describe(&self) -> String {
         format!("{self:?}")
     }
 
+    /// Returns `None`: a backend has no store below it.
     fn inner(&self) -> Option<&dyn Store> {
         None
     }
@@ -108,6 +108,10 @@ impl Store for ZooKeeper {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         lock::holder::holder(&self.0, name, options).await
+    }
+
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        lock::holder::set_holder(&self.0, fence, &value, options).await
     }
 
     /// Does nothing: listings and watches see what other tools wrote.

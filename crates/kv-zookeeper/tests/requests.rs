@@ -139,6 +139,8 @@ async fn requests_per_call() -> Result<(), Failure> {
         });
         kv.put("fenced", "v").await?;
         costs!(node, 1, _n => kv.put("fenced", "v").fenced(&guard));
+        // With the watch of its own node, which the change has ended.
+        costs!(node, 2, n => guard.set_value(n.to_string()));
         costs!(node, 3, _n => kv.lock_holder("l"));
         first.release().await?;
         kv.close().await?;

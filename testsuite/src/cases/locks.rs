@@ -1,5 +1,6 @@
 //! Locks: one holder at a time, in order, fenced, read by others.
 
+mod changed;
 mod ends;
 mod given_up;
 
@@ -52,6 +53,10 @@ cases! {
     "lock.value/read": "others read the holder's value and token, and nothing when nobody holds it" => value_read,
     "lock.value/watched": "others see the holder come and go: `Put` at the token, `Delete`" => value_watched,
     "lock.value/apart": "locks are apart from the data: neither listed nor deleted with it, and of the same names" => apart,
+    "lock.set_value/read": "others read what the holder changes its value to, with its token and a count that grows" => changed::read,
+    "lock.set_value/watched": "others see each change of the holder's value: a `Put`, at a version that grows" => changed::watched,
+    "lock.set_value/lost": "who holds the lock no more changes nothing, also where it was acquired again" => changed::lost,
+    "lock.set_value/kept": "a changed value stays while the lock is kept alive" => changed::kept,
     "key.normalised/lock": "`/a//b/` and `a/b` are one lock" => normalised,
     "key.refused/lock": "names of locks follow the rules of keys" => bad_names,
     "close/locks": "`close` ends waits for locks with `Closed`, and releases what was held" => ends::closed,

@@ -44,9 +44,10 @@ pub(super) fn capabilities(c: &Capabilities) -> Vec<(String, String)> {
                 || "none".to_owned(),
                 |l| {
                     format!(
-                        "{}, {}",
+                        "{}, {}{}",
                         if l.fair { "fair" } else { "unfair" },
-                        if l.fenced_writes { "fenced writes" } else { "no fenced writes" }
+                        if l.fenced_writes { "fenced writes" } else { "no fenced writes" },
+                        if l.set_value { "" } else { ", values that stay" }
                     )
                 },
             ),

@@ -482,9 +482,14 @@ impl Store for Broken {
         let holder = self.store().lock_holder(name, options).await?;
         Ok(match self.fault {
             Fault::ForgetsTheHoldersValue => holder.map(|h| Holder::new(h.token, "")),
+            Fault::ChangesAtOneVersion => holder.map(|h| Holder::new(h.token, h.value)),
             Fault::NamesNoHolder => None,
             _ => holder,
         })
+    }
+
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        lock::set_holder(self, fence, value, options).await
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {

@@ -134,7 +134,7 @@ faults! {
     DropsExpiry, "a watch misses expiry": "watch.gapless/expiry" "ttl.goes/event";
     DropsEmptyValues, "a watch misses empty values": "value.bytes/watch";
     EmptiesValues, "a watch gives no values": "watch.snapshot/key";
-    MissesSameBytes, "a watch misses a put of the same bytes": "watch.order/rewrite";
+    MissesSameBytes, "a watch misses a put of the same bytes": "watch.order/rewrite" "lock.set_value/watched";
     RelistsAtEachChange, "a change costs an event for every key": "watch.delta/put" "watch.delta/delete";
     TellsTwice, "a watch tells a change twice": "watch.order/versions" "watch.delta/put" "watch.gapless/dropped-reads";
     TellsOutOfOrder, "a watch tells a newer version first": "watch.order/versions";
@@ -167,6 +167,10 @@ faults! {
     NamesNoHolder, "lock_holder names nobody": "lock.value/read" "key.normalised/lock" "within/locks";
     HidesHolders, "a watch of the holder never tells one": "lock.value/watched";
     MissesTheEndOfHolding, "a watch of the holder misses the release": "lock.value/watched";
+    KeepsTheFirstValue, "the holder's value does not change": "lock.set_value/read" "lock.set_value/watched";
+    ChangesAtOneVersion, "a changed value of a holder has the version of the first": "lock.set_value/read" "lock.set_value/watched";
+    ChangesForOthers, "a lost lock changes the value of its next holder": "lock.set_value/lost";
+    ForgetsTheChange, "a renewal brings the holder's first value back": "lock.set_value/kept";
     // Handles and their ends
     GivesBackLater, "what is given back is gone a moment later": "close.gives_back/dropped_meanwhile";
     LivesInTheFirstRuntime, "watches work as long as the runtime that first used the handle": "runtime.outlived/opened" "runtime.outlived/first_used" "runtime.outlived/held";

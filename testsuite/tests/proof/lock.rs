@@ -173,6 +173,34 @@ pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> R
     Ok(Some(Acquired { fence, alive, release }))
 }
 
+pub(crate) async fn set_holder(
+    store: &Broken,
+    fence: &Fence,
+    value: Bytes,
+    options: &WriteOptions,
+) -> Result<bool> {
+    let inner = store.store();
+    let before = inner.lock_holder(fence.lock(), &ReadOptions::default()).await?;
+    match (store.fault, before) {
+        (Fault::KeepsTheFirstValue, before) => Ok(before.is_some_and(|before| before.token == fence.token())),
+        (Fault::ChangesForOthers, Some(before)) => {
+            let theirs = Fence::new(fence.lock().clone(), before.token, "");
+            inner.set_holder(&theirs, value, options).await
+        }
+        (Fault::ForgetsTheChange, Some(before)) => {
+            let held = inner.set_holder(fence, value, options).await?;
+            let (me, fence) = (store.clone(), fence.clone());
+            // A renewal writes what it knows.
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                me.store().set_holder(&fence, before.value, &WriteOptions::default()).await
+            });
+            Ok(held)
+        }
+        _ => inner.set_holder(fence, value, options).await,
+    }
+}
+
 pub(crate) async fn take(release: &Mutex<Option<Undo>>) -> Result<bool> {
     let release = guard(release).take();
     match release {

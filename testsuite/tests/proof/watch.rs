@@ -138,6 +138,25 @@ pub(crate) async fn watch(store: &Broken, target: &Target, options: &WatchOption
                     })
                 })
                 .boxed(),
+            Fault::ChangesAtOneVersion => inner
+                .map(|e| {
+                    e.map(|e| match e {
+                        WatchEvent::Put(e) => {
+                            let first = Version::new(e.version.parts().0, 0);
+                            WatchEvent::Put(Entry::new(e.key, e.value, first))
+                        }
+                        other => other,
+                    })
+                })
+                .boxed(),
+            Fault::MissesSameBytes => {
+                let mut last = None;
+                let mut is_told = move |event: &Result<WatchEvent>| {
+                    let Ok(WatchEvent::Put(entry)) = event else { return true };
+                    last.replace(entry.value.clone()).as_ref() != Some(&entry.value)
+                };
+                inner.filter(move |event| std::future::ready(is_told(event))).boxed()
+            }
             _ => inner,
         });
     }

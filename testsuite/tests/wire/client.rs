@@ -661,9 +661,16 @@ impl Store for Wire {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         match self.read(Ask::Holder(name.to_string()), options.deadline, Answer::Holder(None)).await? {
-            Answer::Holder(holder) => Ok(holder.map(|(token, value)| Holder::new(token, value))),
+            Answer::Holder(holder) => {
+                Ok(holder.map(|(token, changes, value)| Holder::new(token, value).with_changes(changes)))
+            }
             _ => Err(confused()),
         }
+    }
+
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        let (name, value) = (fence.lock().to_string(), value.to_vec());
+        done(self.write(Ask::SetHolder { name, token: fence.token(), value }, options.deadline).await?)
     }
 
     async fn close(&self) -> Result<()> {

@@ -76,11 +76,20 @@ pub(super) enum Ask {
     /// Gives a lock, a place in the queue or a lease back.
     End(Id),
     Holder(String),
+    /// Changes the value of the holder, if it has this token.
+    SetHolder {
+        name: String,
+        token: u64,
+        value: Bytes,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
-    Failed { kind: u8, message: String },
+    Failed {
+        kind: u8,
+        message: String,
+    },
     Done(bool),
     Entry(Option<Row>),
     Written(At, Option<Duration>),
@@ -92,7 +101,8 @@ pub(super) enum Answer {
     Queued,
     Locked(Option<u64>),
     Leased(String),
-    Holder(Option<(u64, Bytes)>),
+    /// The token, how often the value was changed, and the value.
+    Holder(Option<(u64, u64, Bytes)>),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

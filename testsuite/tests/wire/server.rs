@@ -4,7 +4,7 @@
 use super::{Fault, protocol::*};
 use futures::{FutureExt, StreamExt};
 use kv_core::{
-    Directory, Entry, Item, LeaseId, Result,
+    Directory, Entry, Fence, Item, LeaseId, Result,
     backend::Undo,
     driver::{
         Cursor, Expect, LeaseOptions, ListOptions, LockOptions, PutOptions, ReadOptions, Store, WatchOptions,
@@ -536,7 +536,11 @@ impl Link {
             Ask::End(id) => Answer::Done(self.shared.end(id).await?),
             Ask::Holder(name) => {
                 let holder = store.lock_holder(&key(&name)?, &read).await?;
-                Answer::Holder(holder.map(|holder| (holder.token, holder.value.to_vec())))
+                Answer::Holder(holder.map(|holder| (holder.token, holder.changes, holder.value.to_vec())))
+            }
+            Ask::SetHolder { name, token, value } => {
+                let fence = Fence::new(key(&name)?, token, "");
+                Answer::Done(store.set_holder(&fence, value.into(), &write).await?)
             }
         })
     }

@@ -4,7 +4,7 @@ use super::sessions::LockSession;
 use crate::{
     client::{
         Purpose,
-        api::{Done, Op, Pair},
+        api::{Done, Fault, Op, Pair},
         on_a_task,
     },
     core::Core,
@@ -42,6 +42,34 @@ enum Entry {
     Inside,
     /// A copy of the request may still arrive: one of several was answered, or none.
     Late,
+}
+
+/// The server's answer to the request to enter.
+pub(crate) enum Entering {
+    /// The contender is in the queue, which is this.
+    Inside(Vec<Pair>),
+    /// An earlier copy of the request put the contender into the queue.
+    Before,
+    /// The server refuses this contender.
+    Refused,
+}
+
+/// The place, in the request to enter, of the check that the contender is not there yet.
+const IS_NEW: usize = 1;
+
+impl Entering {
+    fn of(done: Done) -> Self {
+        match done {
+            Done::Committed(mut pairs) => Self::Inside(pairs.split_off(1.min(pairs.len()))),
+            Done::Refused(faults) if is_there(&faults) => Self::Before,
+            Done::Refused(_) => Self::Refused,
+        }
+    }
+}
+
+/// Tells whether a request to enter was refused for nothing but that the contender is there.
+fn is_there(faults: &[Fault]) -> bool {
+    faults.iter().all(|fault| fault.at == IS_NEW)
 }
 
 /// Notes, when it is dropped, that its runtime did not finish a request.
@@ -84,12 +112,14 @@ impl Contender {
         self.core.names.given_up(&self.id)
     }
 
-    /// Enters the queue, and returns all of it; `None` where the server refuses this contender.
-    /// The request goes on when its caller does not, since the answer alone tells whether there is
-    /// something to take out.
-    pub(crate) async fn enter(&self, queue: &str, value: &[u8]) -> Result<Answered<Option<Vec<Pair>>>> {
+    /// Enters the queue. The request goes on when its caller does not, since the answer alone
+    /// tells whether there is something to take out.
+    pub(crate) async fn enter(&self, queue: &str, value: &[u8]) -> Result<Answered<Entering>> {
         let ops = [
             Op::check_missing(&self.mark()),
+            // A copy that comes late leaves the contender as it is: its holder may have changed
+            // its value.
+            Op::check_missing(&self.name),
             Op::write(&self.name, value, Some(&self.session)),
             Op::get_tree(queue),
         ];
@@ -97,16 +127,13 @@ impl Contender {
         self.entry.send_replace(Entry::Asking);
         let entry = LateOnDrop(self.entry.clone());
         let asking = async move {
-            // A repeat finds the contender that the first attempt made.
+            // A repeat finds that the first attempt made the contender.
             let asked = core.ask(Purpose::Repeatable, Deadline::after(each_request), &ops).await;
             entry.0.send_replace(known_by(&asked));
             asked
         };
         let asked = self.core.tasks.to_its_end(asking).await.flatten()?;
-        Ok(asked.map(|done| match done {
-            Done::Committed(mut pairs) => Some(pairs.split_off(1.min(pairs.len()))),
-            Done::Refused(_) => None,
-        }))
+        Ok(asked.map(Entering::of))
     }
 
     /// Takes the contender out, once the request to enter is answered.
@@ -161,6 +188,7 @@ impl Contender {
 fn known_by(asked: &Result<Answered<Done>>) -> Entry {
     match asked {
         Ok(Answered { is_repeat: true, .. }) => Entry::Late,
+        Ok(Answered { answer: Done::Refused(faults), .. }) if is_there(faults) => Entry::Late,
         Ok(Answered { answer: Done::Committed(_), .. }) => Entry::Inside,
         Err(e) if e.kind() == ErrorKind::OutcomeUnknown => Entry::Late,
         // A session that is gone takes the contender with it.

@@ -8,7 +8,7 @@ use crate::{
     core::Core,
     names::Names,
 };
-use kv_core::{Entry, Key, Result, Version, driver::Deadline};
+use kv_core::{Entry, Holder, Key, Result, Version, driver::Deadline};
 
 /// Returns the key of a contender; `None` for a name that other tools put into the queue, for
 /// which nobody waits. A contender has a session from its first moment on: one without a session
@@ -23,9 +23,21 @@ pub(crate) fn first<'a>(names: &Names, line: impl IntoIterator<Item = &'a Pair>)
     contenders.min_by_key(|pair| pair.created)
 }
 
+/// Returns the version by which a holder is told: its value was changed whenever its key was
+/// modified.
+pub(crate) fn version(first: &Pair) -> Version {
+    Version::new(first.created, first.modified.saturating_sub(first.created))
+}
+
+/// Returns the holder that the first contender is.
+pub(crate) fn holder(first: &Pair) -> Result<Holder> {
+    let (token, changes) = version(first).parts();
+    Ok(Holder::new(token, first.value()?).with_changes(changes))
+}
+
 /// Returns the entry that tells who holds a lock.
 pub(crate) fn held_by(lock: Key, first: &Pair) -> Result<Entry> {
-    Ok(Entry::new(lock, first.value()?, Version::new(first.created, 0)))
+    Ok(holder(first)?.entry(lock))
 }
 
 /// Asks whether the token may read a queue. A listing leaves out what the token may not read, and

@@ -7,13 +7,16 @@ mod queue;
 pub(crate) mod sessions;
 
 use crate::{
-    client::{Purpose, api},
+    client::{
+        Purpose,
+        api::{self, Done, Op},
+    },
     core::Core,
 };
 use kv_core::{
-    Holder, Key, Result,
-    backend::queue::lock as acquire,
-    driver::{Acquired, LockOptions, ReadOptions},
+    Bytes, ErrorKind, Fence, Holder, Key, Result,
+    backend::{queue::lock as acquire, unique},
+    driver::{Acquired, LockOptions, ReadOptions, WriteOptions},
 };
 use line::{first, may_read};
 use queue::LockQueue;
@@ -31,7 +34,27 @@ pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Re
     let line = core.names.line(name);
     let pairs = api::tree(&core.client, Purpose::of(options), options.deadline, &line).await?;
     match first(&core.names, &pairs) {
-        Some(first) => Ok(Some(Holder::new(first.created, first.value()?))),
+        Some(first) => line::holder(first).map(Some),
         None => may_read(core, Purpose::of(options), options.deadline, &line).await.map(|()| None),
+    }
+}
+
+/// Does [`Store::set_holder`](kv_core::driver::Store::set_holder).
+pub(crate) async fn set_holder(
+    core: &Core,
+    fence: &Fence,
+    value: &Bytes,
+    options: &WriteOptions,
+) -> Result<bool> {
+    let proof = String::from_utf8_lossy(fence.proof());
+    let (session, contender) = proof.split_once(' ').unwrap_or_default();
+    // The same bytes alone would modify nothing. Consul may read numbers as floating point, which
+    // has 53 bits for them.
+    let write = Op::write(contender, value, Some(&session.into())).with_flags(unique() >> 11);
+    let ops = [Op::check_session(contender, session), write];
+    match core.txn(Purpose::Write, options.deadline, &ops).await {
+        // With the session the contender is gone.
+        Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(false),
+        done => Ok(matches!(done?, Done::Committed(_))),
     }
 }

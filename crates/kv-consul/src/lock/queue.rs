@@ -1,7 +1,7 @@
 //! The queue of one lock, by what the server lists of it.
 
 use super::{
-    contender::Contender,
+    contender::{Contender, Entering},
     line::{contends, first},
     sessions::{LockSession, Use},
 };
@@ -110,11 +110,20 @@ impl Queue for LockQueue {
 
     async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<Key>> {
         let Answered { answer, is_repeat } = contender.enter(&self.prefix, &self.value).await?;
-        sent.answered(answer.is_some(), is_repeat);
-        let Some(pairs) = answer else { return Ok(Entered::Lost) };
-        // A queue without the contender is one that the token may not read.
-        let own = pairs.iter().find(|pair| pair.name == contender.name);
-        let token = own.ok_or_else(|| api::hidden(&self.prefix))?.created;
+        let is_before = matches!(answer, Entering::Before);
+        sent.answered(!matches!(answer, Entering::Refused), is_repeat || is_before);
+        let pairs = match answer {
+            Entering::Inside(pairs) => pairs,
+            Entering::Before => self.pairs().await?,
+            Entering::Refused => return Ok(Entered::Lost),
+        };
+        let token = match pairs.iter().find(|pair| pair.name == contender.name) {
+            Some(own) => own.created,
+            // It may have gone meanwhile, with its session.
+            None if is_before => return Ok(Entered::Lost),
+            // A queue without the contender is one that the token may not read.
+            None => return Err(api::hidden(&self.prefix)),
+        };
         Ok(Entered::Queued { token, position: Some(self.position_in(&pairs, contender, token)) })
     }
 
@@ -182,7 +191,7 @@ async fn gone(core: &Arc<Core>, contender: &Key, within: Duration) -> bool {
         drop(listing);
         match joined.news().await {
             Ok(Change::Event(WatchEvent::Delete { .. })) => return true,
-            // No store writes the contender again.
+            // A holder changes its value.
             Ok(_) => {}
             Err(_) => return false,
         }

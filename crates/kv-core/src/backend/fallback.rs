@@ -3,7 +3,7 @@
 //! It is exclusive, keeps itself alive, carries a growing token and can be read by others, on any
 //! store that keeps the promises of `put`, `delete`, `get` and `watch`, keys of [`Key::internal`]
 //! included. It is not fair, and a transaction cannot be made conditional on it: say so in
-//! [`Locking`](crate::Locking). An acquisition takes four requests.
+//! [`Locking`](crate::Locking). An acquisition takes four requests, a change of the value two.
 
 use super::{Alive, Clock, Tasks, lock as guard, stream};
 use crate::{
@@ -23,21 +23,24 @@ use std::{
     time::Duration,
 };
 
-/// The content of the lock's key: the token, 0 until it is known; the id of the attempt; the
-/// holder's value.
+/// The content of the lock's key: the token, 0 until it is known; the id of the attempt; how often
+/// the holder has changed its value; the value.
+#[derive(Clone)]
 struct Record {
     token: u64,
     id: u64,
+    changes: u64,
     value: Bytes,
 }
 
 impl Record {
-    const HEAD: usize = 16;
+    const HEAD: usize = 24;
 
-    fn with_token(&self, token: u64) -> Bytes {
+    fn bytes(&self) -> Bytes {
         let mut bytes = BytesMut::with_capacity(Self::HEAD + self.value.len());
-        bytes.put_u64(token);
+        bytes.put_u64(self.token);
         bytes.put_u64(self.id);
+        bytes.put_u64(self.changes);
         bytes.put_slice(&self.value);
         bytes.freeze()
     }
@@ -48,7 +51,22 @@ impl Record {
             let why = format!("{:?} holds {} bytes, which no lock writes", entry.key, bytes.len());
             return Err(Error::new(ErrorKind::Corrupt, why));
         }
-        Ok(Self { token: bytes.get_u64(), id: bytes.get_u64(), value: bytes })
+        let (token, id, changes) = (bytes.get_u64(), bytes.get_u64(), bytes.get_u64());
+        Ok(Self { token, id, changes, value: bytes })
+    }
+
+    fn holder(self) -> Option<Holder> {
+        (self.token > 0).then(|| Holder::new(self.token, self.value).with_changes(self.changes))
+    }
+
+    /// Checks that a value fits into the lock's key.
+    fn check(value: &Bytes, store: &impl Store) -> Result<()> {
+        let most = store.capabilities().max_value.saturating_sub(Self::HEAD);
+        if value.len() <= most {
+            return Ok(());
+        }
+        let why = format!("a lock's value of {} bytes; this store takes {most}", value.len());
+        Err(Error::new(ErrorKind::TooLarge, why))
     }
 }
 
@@ -57,11 +75,12 @@ struct Attempt<S> {
     store: S,
     lock: Key,
     counter: Key,
-    record: Record,
+    id: u64,
     ttl: Duration,
     each_request: Duration,
-    /// The version that our last write gave the lock's key.
-    version: Mutex<Option<Version>>,
+    /// What the lock's key holds as far as this attempt knows: the record, and the version that
+    /// the last write gave it.
+    known: Mutex<Option<(Version, Record)>>,
 }
 
 impl<S: Store> Attempt<S> {
@@ -73,14 +92,15 @@ impl<S: Store> Attempt<S> {
         PutOptions::default().ttl(Some(self.ttl)).deadline(Deadline::after(self.each_request))
     }
 
-    /// Returns the version of the lock's key, if it is this attempt's.
-    async fn ours(&self) -> Result<Option<Version>> {
+    /// Returns what the lock's key holds, if it is this attempt's.
+    async fn ours(&self) -> Result<Option<(Version, Record)>> {
         let Some(entry) = self.store.get(&self.lock, &self.read()).await? else { return Ok(None) };
-        Ok((Record::of(&entry)?.id == self.record.id).then_some(entry.version))
+        let record = Record::of(&entry)?;
+        Ok((record.id == self.id).then_some((entry.version, record)))
     }
 
     async fn release(&self) -> Result<bool> {
-        while let Some(version) = self.ours().await? {
+        while let Some((version, _)) = self.ours().await? {
             let write = WriteOptions::default().deadline(Deadline::after(self.each_request));
             match self.store.delete(&self.lock, Expect::Version(version), &write).await {
                 // A renewal came first, or another has the lock by now.
@@ -91,15 +111,19 @@ impl<S: Store> Attempt<S> {
         Ok(false)
     }
 
-    async fn renew(&self, record: Bytes) -> Result<()> {
-        let Some(version) = *guard(&self.version) else { return Err(lost("it was given back")) };
-        let answer = self.store.put(&self.lock, record, Expect::Version(version), &self.keep()).await;
-        match answer {
-            Ok(written) => *guard(&self.version) = Some(written.version),
-            // The answer to an earlier renewal may have been lost.
+    /// Writes the record once more, which begins the TTL anew: with this token, once the attempt
+    /// has one.
+    async fn renew(&self, token: Option<u64>) -> Result<()> {
+        let known = guard(&self.known).clone();
+        let Some((version, mut record)) = known else { return Err(lost("it was given back")) };
+        record.token = token.unwrap_or(record.token);
+        let keep = self.keep();
+        match self.store.put(&self.lock, record.bytes(), Expect::Version(version), &keep).await {
+            Ok(written) => *guard(&self.known) = Some((written.version, record)),
+            // The answer to an earlier renewal may have been lost, or the value was changed.
             Err(e) if e.kind() == ErrorKind::KeyModified => match self.ours().await? {
-                Some(version) => {
-                    *guard(&self.version) = Some(version);
+                Some(found) => {
+                    *guard(&self.known) = Some(found);
                     return Err(Error::new(ErrorKind::Unavailable, "the lock's version was old; try again"));
                 }
                 None => return Err(lost("the store gave it to another, or its TTL passed")),
@@ -157,7 +181,7 @@ fn lost(why: &'static str) -> Error {
 ///
 /// # Errors
 /// Those of the store's own calls; [`TooLarge`](ErrorKind::TooLarge) for a value above the store's
-/// largest less 16 bytes.
+/// largest less 24 bytes.
 pub async fn lock<S>(
     store: &S,
     clock: &Clock,
@@ -170,24 +194,22 @@ where
 {
     let range = store.capabilities().lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| store.capabilities().unsupported("locks"))?.grant(options.ttl)?;
-    let most = store.capabilities().max_value.saturating_sub(Record::HEAD);
-    if options.value.len() > most {
-        let why = format!("a lock's value of {} bytes; this store takes {most}", options.value.len());
-        return Err(Error::new(ErrorKind::TooLarge, why));
-    }
+    Record::check(&options.value, store)?;
     loop {
+        let id = RandomState::new().hash_one(());
+        let record = Record { token: 0, id, changes: 0, value: options.value.clone() };
         let attempt = Arc::new(Attempt {
             store: store.clone(),
             lock: Key::internal("lock", name),
             counter: Key::internal("token", name),
-            record: Record { token: 0, id: RandomState::new().hash_one(()), value: options.value.clone() },
+            id,
             ttl,
             each_request: options.each_request,
-            version: Mutex::new(None),
+            known: Mutex::new(None),
         });
         // A request that is given up half-way could be overtaken by what undoes it.
         let entering = {
-            let (attempt, tasks) = (attempt.clone(), tasks.clone());
+            let (attempt, tasks, record) = (attempt.clone(), tasks.clone(), record.bytes());
             async move {
                 let release = tasks.undo_repeatable({
                     let attempt = attempt.clone();
@@ -196,14 +218,14 @@ where
                         async move { attempt.release().await }
                     }
                 });
-                let (record, keep) = (attempt.record.with_token(0), attempt.keep());
+                let keep = attempt.keep();
                 let put = attempt.store.put(&attempt.lock, record, Expect::Missing, &keep).await;
                 (put, release)
             }
         };
         let (put, release) = tasks.to_its_end(entering).await?;
         match put {
-            Ok(written) => *guard(&attempt.version) = Some(written.version),
+            Ok(written) => *guard(&attempt.known) = Some((written.version, record)),
             Err(e) if e.kind() == ErrorKind::KeyExists => {
                 release.forget();
                 if !options.wait {
@@ -219,9 +241,8 @@ where
             Err(e) if e.is_conflict() => continue,
             token => token?,
         };
-        let record = attempt.record.with_token(token);
         let granted = clock.now();
-        match attempt.renew(record.clone()).await {
+        match attempt.renew(Some(token)).await {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::LockLost => continue,
             Err(e) => return Err(e),
@@ -229,11 +250,51 @@ where
         let alive = Alive::keep(clock, ttl, granted, {
             let attempt = attempt.clone();
             move || {
-                let (attempt, record) = (attempt.clone(), record.clone());
-                async move { attempt.renew(record).await }
+                let attempt = attempt.clone();
+                async move { attempt.renew(None).await }
             }
         });
-        return Ok(Some(Acquired { fence: Fence::new(name.clone(), token, Bytes::new()), alive, release }));
+        // A change of the value is a put with the same TTL.
+        let life = Bytes::copy_from_slice(&u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX).to_be_bytes());
+        return Ok(Some(Acquired { fence: Fence::new(name.clone(), token, life), alive, release }));
+    }
+}
+
+/// Changes the value of the holder of such a lock, as [`Store::set_holder`].
+///
+/// # Errors
+/// Those of `get` and `put`; [`TooLarge`](ErrorKind::TooLarge) for a value above the store's
+/// largest less 24 bytes; [`Timeout`](ErrorKind::Timeout) when renewals came between the two again
+/// and again.
+pub async fn set_holder<S: Store>(
+    store: &S,
+    fence: &Fence,
+    value: Bytes,
+    options: &WriteOptions,
+) -> Result<bool> {
+    Record::check(&value, store)?;
+    let (lock, deadline) = (Key::internal("lock", fence.lock()), options.deadline);
+    let ttl = <[u8; 8]>::try_from(&fence.proof()[..]).map(u64::from_be_bytes).map(Duration::from_nanos);
+    let ttl = ttl.map_err(|_| Error::new(ErrorKind::InvalidArgument, "a fence of another kind of lock"))?;
+    let (read, put) =
+        (ReadOptions::default().deadline(deadline), PutOptions::default().ttl(Some(ttl)).deadline(deadline));
+    loop {
+        let Some(entry) = store.get(&lock, &read).await? else { return Ok(false) };
+        let found = Record::of(&entry)?;
+        if found.token != fence.token() {
+            return Ok(false);
+        }
+        let changed = Record { changes: found.changes.saturating_add(1), value: value.clone(), ..found };
+        match store.put(&lock, changed.bytes(), Expect::Version(entry.version), &put).await {
+            Ok(_) => return Ok(true),
+            // A renewal came first, or another has the lock by now.
+            Err(e) if e.kind() == ErrorKind::KeyModified && !deadline.has_passed() => {}
+            Err(e) if e.kind() == ErrorKind::KeyModified => {
+                let why = format!("the lock was renewed again and again within {deadline}; try again");
+                return Err(Error::new(ErrorKind::Timeout, why));
+            }
+            Err(e) => return Err(e),
+        }
     }
 }
 
@@ -243,8 +304,7 @@ where
 /// Those of `get`; [`Corrupt`](ErrorKind::Corrupt) for a record that no lock wrote.
 pub async fn lock_holder<S: Store>(store: &S, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let Some(entry) = store.get(&Key::internal("lock", name), options).await? else { return Ok(None) };
-    let record = Record::of(&entry)?;
-    Ok((record.token > 0).then(|| Holder::new(record.token, record.value)))
+    Ok(Record::of(&entry)?.holder())
 }
 
 /// Watches the holder of such a lock, as [`Store::watch`] of a [`Target::Holder`].
@@ -255,7 +315,7 @@ pub async fn watch_holder<S: Store>(store: &S, name: &Key, options: &WatchOption
     let mut watch = store.watch(&Target::Key(Key::internal("lock", name)), options).await?;
     let name = name.clone();
     Ok(stream(|out| async move {
-        let mut holder = None;
+        let mut holder = None::<Version>;
         while let Some(event) = poll_fn(|cx| Pin::new(&mut watch).poll_next(cx)).await {
             let now = match event? {
                 WatchEvent::Synced => {
@@ -263,20 +323,18 @@ pub async fn watch_holder<S: Store>(store: &S, name: &Key, options: &WatchOption
                     continue;
                 }
                 WatchEvent::Delete { .. } => None,
-                WatchEvent::Put(entry) => Some(Record::of(&entry)?).filter(|record| record.token > 0),
+                WatchEvent::Put(entry) => Record::of(&entry)?.holder(),
             };
-            let token = now.as_ref().map(|record| record.token);
-            if token == holder {
+            let version = now.as_ref().map(Holder::version);
+            if version == holder {
                 continue; // a renewal, or the end of an attempt that got no token
             }
-            let gone = holder.filter(|_| token.is_none());
-            holder = token;
-            if let Some(record) = now {
-                let version = Version::new(record.token, 0);
-                out.send(WatchEvent::Put(Entry::new(name.clone(), record.value, version))).await;
-            } else if let Some(token) = gone {
-                let key = name.clone();
-                out.send(WatchEvent::Delete { key, version: Version::new(token, 0) }).await;
+            let gone = holder.filter(|_| version.is_none());
+            holder = version;
+            if let Some(now) = now {
+                out.send(WatchEvent::Put(now.entry(name.clone()))).await;
+            } else if let Some(version) = gone {
+                out.send(WatchEvent::Delete { key: name.clone(), version }).await;
             }
         }
         Ok(())

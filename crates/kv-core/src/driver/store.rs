@@ -148,6 +148,17 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
         Err(self.capabilities().unsupported("locks"))
     }
 
+    /// Changes the value that others read of the holder, if the lock is still held by the
+    /// acquisition of this fence; returns whether it is. The watch of the holder tells the value,
+    /// with a version that grows, also where the bytes are the same. It renews nothing, and a copy
+    /// of the request by which the lock was acquired that comes late does not bring the first
+    /// value back. Provided: `Unsupported`; a backend whose locks are those of
+    /// [`backend::fallback`] answers with [`backend::fallback::set_holder`].
+    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+        let _ = (fence, value, options);
+        Err(self.capabilities().unsupported("changes of a held lock's value"))
+    }
+
     /// Brings keys that other tools wrote below the directory into listings and watches, and
     /// returns how many. Provided: 0, for backends that see them anyway.
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
@@ -290,6 +301,9 @@ macro_rules! forward {
             }
             async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
                 (**self).lock_holder(name, options).await
+            }
+            async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+                (**self).set_holder(fence, value, options).await
             }
             async fn adopt(&self, dir: &Directory, options: &WriteOptions) -> Result<u64> {
                 (**self).adopt(dir, options).await

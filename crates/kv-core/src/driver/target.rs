@@ -10,9 +10,9 @@ pub enum Target {
     Key(Key),
     /// All keys strictly below a directory.
     Tree(Directory),
-    /// The holder of the lock of this name. The events are a `Put` whose value is the holder's and
-    /// whose version is the fencing token, `Version::new(token, 0)`, and a `Delete` when nobody
-    /// holds the lock.
+    /// The holder of the lock of this name. The events are a `Put` for each holder, and for each
+    /// value that a holder gives, with the version of [`Holder::version`](crate::Holder::version):
+    /// `Version::new(token, changes)`; and a `Delete` when nobody holds the lock.
     Holder(Key),
 }
 

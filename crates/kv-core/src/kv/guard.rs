@@ -1,9 +1,10 @@
 //! A lock that is held.
 
-use super::{Kv, closing::closed, sentry::Sentry};
+use super::{Does, Kv, closing::closed, sentry::Sentry, write::lock_lost};
 use crate::{
-    Error, ErrorKind, Fence, Key, Result,
+    Error, ErrorKind, Fence, IntoValue, Key, Result,
     backend::{Alive, Undo},
+    driver::WriteOptions,
 };
 use std::{future::Future, time::Duration};
 
@@ -65,6 +66,49 @@ impl Guard {
     /// happen then [`fenced`](crate::Put::fenced).
     pub fn is_held(&self) -> bool {
         self.alive.is_held() && !self.kv.is_closed()
+    }
+
+    /// Changes the value that others read of the holder, by one request. A watch of the holder
+    /// tells the new value, with a version that grows, also where the bytes are the same. The
+    /// request renews nothing.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// let kv = kv_memory::open("memory://").await?;
+    /// let guard = kv.new_lock("leader").value("starting").acquire().await?;
+    /// guard.set_value("serving at 10.0.0.1:80").await?;
+    /// let leader = kv.lock_holder("leader").await?.expect("it is held");
+    /// assert_eq!((leader.value, leader.token), ("serving at 10.0.0.1:80".into(), guard.token()));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Before any I/O [`Unsupported`](ErrorKind::Unsupported), [`TooLarge`](ErrorKind::TooLarge),
+    /// and [`LockLost`](ErrorKind::LockLost) where the lock is lost by this side's clock. Then
+    /// [`LockLost`](ErrorKind::LockLost) where the store says so, the server's refusals, and
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped may have sent the value: it is set or not, and the caller does not
+    /// know which.
+    #[doc(alias = "proclaim")]
+    #[doc(alias = "update")]
+    pub async fn set_value(&self, value: impl IntoValue) -> Result<()> {
+        let (value, name) = (value.into_value(), Some(self.name.as_str()));
+        let (store, deadline) = self.kv.begin(self.within);
+        let set = async {
+            let capabilities = store.capabilities();
+            if !capabilities.lock.as_ref().is_some_and(|locking| locking.set_value) {
+                return Err(capabilities.unsupported("changes of a held lock's value"));
+            }
+            capabilities.check_value(&value)?;
+            let options = WriteOptions { deadline };
+            match self.is_held() && store.set_holder(&self.fence, value, &options).await? {
+                true => Ok(()),
+                false => Err(lock_lost(&self.fence)),
+            }
+        };
+        self.kv.call("set_value", name, Does::Write, deadline, set).await
     }
 
     /// Waits until the lock is lost, and returns the reason. The answer comes within 250 ms of the

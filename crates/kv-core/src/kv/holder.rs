@@ -34,9 +34,10 @@ impl LockHolder {
     }
     deadline!();
 
-    /// Watches the holder: the events are `Put`s whose value is the holder's and whose version is
-    /// `Version::new(token, 0)`, and a `Delete` when nobody holds the lock. An election builds on
-    /// this.
+    /// Watches the holder: the events are a `Put` for each holder, and for each value that a
+    /// holder gives by [`Guard::set_value`](crate::Guard::set_value), and a `Delete` when nobody
+    /// holds the lock. The version is that of [`Holder::version`]: the token, and a number that
+    /// grows with the changes of the value. An election builds on this.
     #[doc(alias = "observe")]
     #[doc(alias = "election")]
     pub fn watch(self) -> WatchCall {

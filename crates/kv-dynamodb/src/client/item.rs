@@ -24,6 +24,8 @@ pub(crate) const LEASE: &str = "lease";
 pub(crate) const RENEWAL: &str = "renewal";
 pub(crate) const OWNER: &str = "owner";
 pub(crate) const TOKEN: &str = "token";
+/// How often the holder of the lock has changed its value.
+pub(crate) const CHANGES: &str = "changes";
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
@@ -84,6 +86,7 @@ pub(crate) struct Found {
     pub(crate) ends: Option<Millis>,
     pub(crate) owner: Option<String>,
     pub(crate) token: Option<u64>,
+    pub(crate) changes: Option<u64>,
     pub(crate) lease: Option<String>,
     pub(crate) renewal: Option<u64>,
     /// Names the attributes that are there, and cannot be read.
@@ -119,6 +122,7 @@ impl Found {
             ends: read(item, ENDS, &mut odd, A::number),
             owner: read(item, OWNER, &mut odd, |owner| owner.text().map(str::to_owned)),
             token: read(item, TOKEN, &mut odd, A::number),
+            changes: item.get(CHANGES).and_then(A::number),
             lease: read(item, LEASE, &mut odd, |lease| lease.text().map(str::to_owned)),
             renewal: item.get(RENEWAL).and_then(A::number),
             odd,
@@ -147,8 +151,14 @@ impl Found {
 
     /// Returns the holder that a lock's record names; the record must not have ended.
     pub(crate) fn holder(self) -> Option<Holder> {
+        let (token, changes) = self.holder_version()?.parts();
         self.owner?;
-        Some(Holder::new(self.token?, self.value.unwrap_or_default()))
+        Some(Holder::new(token, self.value.unwrap_or_default()).with_changes(changes))
+    }
+
+    /// Returns the version of the holder that a lock's record names, or named before its end.
+    pub(crate) fn holder_version(&self) -> Option<Version> {
+        Some(Version::new(self.token?, self.changes.unwrap_or_default()))
     }
 
     /// Tells whether the item has ended for certain.

@@ -12,6 +12,7 @@
 mod attempt;
 mod release;
 pub(crate) mod tokens;
+pub(crate) mod value;
 pub(crate) mod waits;
 
 use crate::{
@@ -19,7 +20,8 @@ use crate::{
         Lane,
         clock::Millis,
         item::{
-            ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, primary_key, text,
+            CHANGES, ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, primary_key,
+            text,
         },
         terms::Terms,
     },
@@ -150,6 +152,7 @@ impl Attempt {
             (ENDS, number(ends)),
             (TTL, number(self.core.deleted_at(ends))),
             (VALUE, bytes(self.value.clone())),
+            (CHANGES, number(0)),
             (RENEWAL, number(0)),
             (TOKEN, number(token)),
         ];

@@ -18,7 +18,7 @@ use crate::{
 };
 use aws_sdk_dynamodbstreams::types::{AttributeValue, Record};
 use kv_core::{
-    Entry, Error, Result, Version, WatchEvent,
+    Error, Result, WatchEvent,
     backend::{AbortOnDrop, Home, Hub, Mutex},
     driver::Deadline,
 };
@@ -211,15 +211,11 @@ impl Teller {
                 }
             }
             Subject::Holder(name) => {
-                let at = |token| Version::new(token, 0);
-                let last = [&now, &before].into_iter().flatten().find_map(|found| found.token);
+                let last = [&now, &before].into_iter().flatten().find_map(Found::holder_version);
                 match (now.filter(lives).and_then(Found::holder), last) {
-                    (Some(holder), _) => {
-                        let entry = Entry::new(name, holder.value, at(holder.token));
-                        self.hub.publish_holder(&WatchEvent::Put(entry));
-                    }
-                    (None, Some(token)) => {
-                        self.hub.publish_holder(&WatchEvent::Delete { key: name, version: at(token) });
+                    (Some(holder), _) => self.hub.publish_holder(&WatchEvent::Put(holder.entry(name))),
+                    (None, Some(version)) => {
+                        self.hub.publish_holder(&WatchEvent::Delete { key: name, version });
                     }
                     (None, None) => {}
                 }

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 use kv_core::{
-    Directory, Entry, Holder, Key, Result, Version, WatchEvent, Watching,
+    Directory, Entry, Key, Result, Version, WatchEvent, Watching,
     backend::{
         Subscription,
         watch::{self, Change, Detail, Listed, Listing, Source, WatchState},
@@ -155,7 +155,8 @@ impl Source for Watched {
 
 impl Watched {
     fn is_lost(&self, version: Version) -> bool {
-        matches!(self.target, Target::Holder(_)) && self.lost == Some(version)
+        let token = |version: Version| version.parts().0;
+        matches!(self.target, Target::Holder(_)) && self.lost.map(token) == Some(token(version))
     }
 
     fn read(&self) -> ReadOptions {
@@ -185,8 +186,7 @@ impl Watched {
         let found = read_item(&self.core, &self.core.names.locks, name.as_str(), &[], &self.read()).await?;
         let Some(found) = self.core.holding(name.as_str(), found)? else { return Ok(None) };
         self.note_expiry(|| Subject::Holder(name.clone()), found.ends);
-        let entry = |holder: Holder| Entry::new(name.clone(), holder.value, Version::new(holder.token, 0));
-        Ok(found.holder().map(entry))
+        Ok(found.holder().map(|holder| holder.entry(name.clone())))
     }
 
     async fn list_tree(

@@ -2,7 +2,7 @@
 
 use crate::error::unexpected;
 use etcd_client::{KeyValue, ResponseHeader};
-use kv_core::{Entry, Key, Result, Version};
+use kv_core::{Entry, Holder, Key, Result, Version};
 
 /// Returns the revision of an answer.
 pub(crate) fn revision(header: Option<&ResponseHeader>) -> Result<i64> {
@@ -26,6 +26,14 @@ pub(crate) fn entry(key: Key, found: KeyValue) -> Entry {
 /// Returns the fencing token of a contender that was created at this revision.
 pub(crate) fn token(create_revision: i64) -> u64 {
     u64::try_from(create_revision).unwrap_or_default()
+}
+
+/// Returns the holder that a contender is.
+pub(crate) fn holder(contender: KeyValue) -> Holder {
+    // The server counts the writes of a key, the first of which made the contender.
+    let changes = u64::try_from(contender.version() - 1).unwrap_or_default();
+    let token = token(contender.create_revision());
+    Holder::new(token, contender.into_key_value().1).with_changes(changes)
 }
 
 /// Returns the revision at which the contender with this fencing token was created; for a token

@@ -43,7 +43,8 @@ impl LockQueue {
                 let txn = txn.clone();
                 async move { service.kv_client().txn(txn).await }
             };
-            // A repeat finds the contender that the first attempt made.
+            // A repeat finds the contender that the first attempt made, and leaves it as it is:
+            // its holder may have changed its value.
             let asked = self.core.client.ask(Purpose::Repeatable, self.deadline(), request).await;
             let Answered { answer, is_repeat } = asked.inspect_err(|e| {
                 if e.kind() == ErrorKind::NoSpace {
@@ -70,10 +71,11 @@ impl LockQueue {
     /// Makes the request that puts the contender at the end of the queue and reads who is before
     /// it. Without `wait` the contender enters only an empty queue.
     fn entry(&self, own: &Contender, is_made: bool, wait: bool) -> Txn {
-        let mut when = vec![own.may_enter(is_made)];
-        if !wait {
-            when.push(is_missing(self.range.start.clone()).with_range(self.range.end.clone()));
-        }
+        let is_new = match wait {
+            true => is_missing(own.name.clone()),
+            false => is_missing(self.range.start.clone()).with_range(self.range.end.clone()),
+        };
+        let when = vec![own.may_enter(is_made), is_new];
         let put = PutOptions::new().with_lease(own.lease);
         let last_two = self.all().with_sort(SortTarget::Create, SortOrder::Descend).with_limit(2);
         let mut then = vec![

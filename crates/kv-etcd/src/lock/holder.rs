@@ -1,13 +1,19 @@
-//! Reads who holds a lock.
+//! Reads who holds a lock, and changes the value of who holds it.
 
 use crate::{
-    client::answer::token,
+    client::{
+        Purpose,
+        answer::{self, create_revision},
+    },
     core::Core,
     list::{purpose, reading},
     names::Names,
 };
-use etcd_client::{SortOrder, SortTarget};
-use kv_core::{Holder, Key, Result, driver::ReadOptions};
+use etcd_client::{Compare, CompareOp, PutOptions, SortOrder, SortTarget, Txn, TxnOp};
+use kv_core::{
+    Bytes, Fence, Holder, Key, Result,
+    driver::{ReadOptions, WriteOptions},
+};
 
 /// Does [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
@@ -25,9 +31,26 @@ pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Re
             Some(junk) if !Names::is_contender(&line, junk.key(), junk.lease()) => {
                 since = junk.create_revision() + 1;
             }
-            first => {
-                return Ok(first.map(|kv| Holder::new(token(kv.create_revision()), kv.into_key_value().1)));
-            }
+            first => return Ok(first.map(answer::holder)),
         }
     }
+}
+
+/// Does [`Store::set_holder`](kv_core::driver::Store::set_holder). The contender stays under its
+/// lease.
+pub(crate) async fn set_holder(
+    core: &Core,
+    fence: &Fence,
+    value: Bytes,
+    options: &WriteOptions,
+) -> Result<bool> {
+    let (name, at) = (fence.proof().to_vec(), create_revision(fence.token()));
+    let when = [
+        Compare::create_revision(name.clone(), CompareOp::Equal, at),
+        // One that another tool overwrote is no longer in the queue.
+        Compare::lease(name.clone(), CompareOp::NotEqual, 0),
+    ];
+    let put = TxnOp::put(name, value, Some(PutOptions::new().with_ignore_lease()));
+    let txn = Txn::new().when(when).and_then([put]);
+    Ok(core.txn(Purpose::Write, options.deadline, txn).await?.succeeded())
 }

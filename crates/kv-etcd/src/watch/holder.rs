@@ -4,14 +4,14 @@ use super::feed::{Feed, is_deletion};
 use crate::{
     client::{
         Purpose,
-        answer::{revision, version},
+        answer::{self, revision},
     },
     core::Core,
     names::{Names, Range, after},
 };
 use etcd_client::{GetOptions, KeyValue};
 use kv_core::{
-    Entry, Key, Result, Version,
+    Entry, Holder, Key, Result, Version,
     backend::watch::{self, Change, Listed, Listing, Source, WatchState},
     driver::{Deadline, WatchOptions, WatchStream},
 };
@@ -37,8 +37,8 @@ struct Holders {
     changes: Peekable<vec::IntoIter<KeyValue>>,
     /// Holds the revision of the list.
     listed: i64,
-    /// Holds the values of the contenders in the queue, in the order in which they came.
-    waiting: BTreeMap<(i64, Vec<u8>), Vec<u8>>,
+    /// Holds the contenders in the queue, in the order in which they came.
+    waiting: BTreeMap<(i64, Vec<u8>), Holder>,
     /// Holds the revision at which each of these contenders came into the queue.
     since: HashMap<Vec<u8>, i64>,
 }
@@ -123,10 +123,9 @@ impl Holders {
     fn enters(&mut self, kv: KeyValue) {
         self.leaves(kv.key());
         if Names::is_contender(&self.queue, kv.key(), kv.lease()) {
-            let since = kv.create_revision();
-            let (name, value) = kv.into_key_value();
+            let (since, name) = (kv.create_revision(), kv.key().to_vec());
             self.since.insert(name.clone(), since);
-            self.waiting.insert((since, name), value);
+            self.waiting.insert((since, name), answer::holder(kv));
         }
     }
 
@@ -137,14 +136,14 @@ impl Holders {
     }
 
     fn holder(&self) -> Option<Entry> {
-        let ((token, _), value) = self.waiting.first_key_value()?;
-        Some(Entry::new(self.name.clone(), value.clone(), version(*token)))
+        let (_, holder) = self.waiting.first_key_value()?;
+        Some(holder.clone().entry(self.name.clone()))
     }
 
-    /// Returns the change to tell, where another holder was told, or none.
+    /// Returns the change to tell, where another holder was told, or none, or another value.
     fn owed(&self, told: Option<Version>) -> Option<Change> {
         match self.waiting.first_key_value() {
-            Some(((token, _), _)) if told == Some(version(*token)) => None,
+            Some((_, holder)) if told == Some(holder.version()) => None,
             Some(_) => self.holder().map(Change::Found),
             None => told.map(|_| Change::Gone { key: self.name.clone(), last: None }),
         }

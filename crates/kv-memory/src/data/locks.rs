@@ -12,7 +12,19 @@ use tokio::sync::oneshot;
 
 impl Data {
     pub(crate) fn holder(&self, lock: &LockName) -> Option<Holder> {
-        self.locks.get(lock).map(|line| Holder::new(line.holder.token, line.holder.value.clone()))
+        let Held { token, value, changes, .. } = &self.locks.get(lock)?.holder;
+        Some(Holder::new(*token, value.clone()).with_changes(*changes))
+    }
+
+    /// Changes the value of the holder, if it is the one of this token; tells whether it is.
+    pub(crate) fn set_holder(&mut self, lock: &LockName, token: u64, value: Bytes) -> bool {
+        let line = self.locks.get_mut(lock).filter(|line| line.holder.token == token);
+        let Some(Line { holder, .. }) = line else { return false };
+        holder.value = value.clone();
+        holder.changes += 1;
+        let told = Holder::new(token, value).with_changes(holder.changes);
+        self.publish_holder(lock, &WatchEvent::Put(told.entry(lock.1.clone())));
+        true
     }
 
     pub(crate) fn is_held(&self, lock: &LockName, token: u64) -> bool {
@@ -52,7 +64,7 @@ impl Data {
         waiting: VecDeque<Waiter>,
     ) {
         let entry = Entry::new(lock.1.clone(), value.clone(), Version::new(turn.token, 0));
-        let holder = Held { attempt, token: turn.token, value, end: None };
+        let holder = Held { attempt, token: turn.token, value, changes: 0, end: None };
         self.locks.insert(lock.clone(), Line { holder, waiting });
         self.schedule(turn.since + ttl, Due::Lock(lock.clone()));
         self.publish_holder(lock, &WatchEvent::Put(entry));
@@ -68,7 +80,7 @@ impl Data {
                 return self.hold(lock, turn, attempt, value, ttl, waiting);
             }
         }
-        let (key, version) = (lock.1.clone(), Version::new(holder.token, 0));
+        let (key, version) = (lock.1.clone(), Version::new(holder.token, holder.changes));
         self.publish_holder(lock, &WatchEvent::Delete { key, version });
     }
 

@@ -95,6 +95,8 @@ pub(super) struct Held {
     pub(super) attempt: u64,
     pub(super) token: u64,
     pub(super) value: Bytes,
+    /// Counts the changes of the value.
+    pub(super) changes: u64,
     /// Tells the holder that its lock was taken away.
     pub(super) end: Option<End>,
 }

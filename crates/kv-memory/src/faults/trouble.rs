@@ -22,7 +22,7 @@ pub enum Calls {
     /// watch reads when it begins or was cut.
     Reads,
     /// `put`, `delete`, each batch of `delete_tree`, `transact`, `lease`, the acquisition of a
-    /// lock, `adopt`.
+    /// lock, `set_value` of its guard, `adopt`.
     Writes,
 }
 

@@ -8,6 +8,7 @@
 //! | `kv.leased` | (lease, name) → nothing |
 //! | `kv.leases` | lease → TTL |
 //! | `kv.locks` | name, NUL, prefix → token, TTL, value unless it is large; only while it is held |
+//! | `kv.changes` | the same name as in `kv.locks` → how often its holder has changed the value, from the first time on |
 //! | `kv.large` | version or token → the value of that key or lock |
 //!
 //! Names of keys are whole, with the prefix. Times are milliseconds: a TTL as such, an expiry on
@@ -17,7 +18,8 @@
 //! Large values are in a table of their own, since redb writes a page as a whole: beside a value
 //! of 16 MiB each put or delete of a small neighbour in its page would copy those 16 MiB. Their
 //! numbers ascend, so each comes last in its table, where redb begins a page for what does not
-//! fit, and never joins a page that is a single large value.
+//! fit, and never joins a page that is a single large value. A value that a lock's holder changes
+//! keeps its number.
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
 
@@ -27,6 +29,7 @@ pub(crate) const EXPIRY: TableDefinition<'_, (u64, &str), ()> = TableDefinition:
 pub(crate) const LEASED: TableDefinition<'_, (u64, &str), ()> = TableDefinition::new("kv.leased");
 pub(crate) const LEASES: TableDefinition<'_, u64, u64> = TableDefinition::new("kv.leases");
 pub(crate) const LOCKS: TableDefinition<'_, &str, (u64, u64, Inline<'_>)> = TableDefinition::new("kv.locks");
+pub(crate) const CHANGES: TableDefinition<'_, &str, u64> = TableDefinition::new("kv.changes");
 pub(crate) const LARGE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("kv.large");
 
 /// A row of `kv.data`: version, expiry, lease, value.
@@ -150,7 +153,11 @@ pub(crate) fn load(database: &Database) -> Result<Stored, Refused> {
     read.open_table(DATA)?;
     read.open_table(LEASED)?;
     read.open_table(LARGE)?;
-    Ok(stored)
+    match read.open_table(CHANGES) {
+        // A file of an earlier version gets it with the first commit.
+        Ok(_) | Err(TableError::TableDoesNotExist(_)) => Ok(stored),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn create(database: &Database) -> Result<(), redb::Error> {
@@ -161,6 +168,7 @@ fn create(database: &Database) -> Result<(), redb::Error> {
     write.open_table(LEASED)?;
     write.open_table(LEASES)?;
     write.open_table(LOCKS)?;
+    write.open_table(CHANGES)?;
     write.open_table(LARGE)?;
     Ok(write.commit()?)
 }

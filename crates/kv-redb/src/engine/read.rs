@@ -3,7 +3,7 @@
 use super::{
     blocking::blocking,
     common::Engine,
-    format::{DATA, Inline, LARGE, LOCKS, Row},
+    format::{CHANGES, DATA, Inline, LARGE, LOCKS, Row},
     moment::Moment,
 };
 use crate::{error, names};
@@ -11,7 +11,7 @@ use kv_core::{
     Bytes, Directory, Entry, Error, Holder, Item, Key, Position, Result, Version,
     driver::{Deadline, ListOptions, Page},
 };
-use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase};
+use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, TableError};
 use std::{ops::Bound, sync::Arc};
 
 /// The most items of one page.
@@ -151,7 +151,13 @@ impl Snapshot {
         if self.at.has_lost(name, token) {
             return Ok(None);
         }
-        Ok(Some(Holder::new(token, self.value(token, value)?)))
+        let changes = match self.read.open_table(CHANGES) {
+            Ok(changes) => changes.get(name)?.map_or(0, |changes| changes.value()),
+            // A file of an earlier version has none before its first commit.
+            Err(TableError::TableDoesNotExist(_)) => 0,
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Some(Holder::new(token, self.value(token, value)?).with_changes(changes)))
     }
 
     /// Returns one page of what lies below the directory, behind this place.

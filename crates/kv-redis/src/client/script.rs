@@ -44,5 +44,6 @@ scripts! {
     PARTS: "../lua/parts.lua";
     READ: "../lua/read.lua";
     SESSION: "../lua/line.lua", "../lua/session.lua";
+    VALUE: "../lua/line.lua", "../lua/value.lua";
     WRITE: "../lua/write.lua";
 }

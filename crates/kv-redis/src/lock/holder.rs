@@ -1,4 +1,4 @@
-//! The holders of locks, and their tokens.
+//! The holders of locks, their tokens and their values.
 
 use crate::{
     client::{
@@ -8,10 +8,11 @@ use crate::{
     core::Core,
     error::corrupt,
 };
+use fred::types::Value;
 use kv_core::{
-    Bytes, Error, ErrorKind, Holder, Key, Result,
+    Bytes, Error, ErrorKind, Fence, Holder, Key, Result,
     backend::retry::RetrySafety,
-    driver::{Deadline, ReadOptions},
+    driver::{Deadline, ReadOptions, WriteOptions},
 };
 use std::time::Duration;
 
@@ -31,14 +32,19 @@ pub(crate) fn token(number: u64, own: u64) -> Result<u64> {
     })
 }
 
-/// Returns a holder, by its number and the value that it brought.
+/// Returns a holder, by its number and what it brought: the token's own part and, once the value
+/// was changed, how often it was; and behind that line the value.
 pub(crate) fn held(number: u64, brought: &Bytes) -> Result<Holder> {
-    let end = brought.iter().position(|byte| *byte == b'\n');
-    let own = end.and_then(|end| std::str::from_utf8(&brought[..end]).ok()?.parse::<u64>().ok());
-    match (end, own) {
-        (Some(end), Some(own)) if own < OWN => Ok(Holder::new(token(number, own)?, brought.slice(end + 1..))),
-        _ => Err(corrupt("what a lock's holder brought is none of ours")),
-    }
+    let read = || {
+        let end = brought.iter().position(|byte| *byte == b'\n')?;
+        let line = std::str::from_utf8(&brought[..end]).ok()?;
+        let (own, changes) = line.split_once(' ').unwrap_or((line, "0"));
+        let own = own.parse::<u64>().ok().filter(|own| *own < OWN)?;
+        Some((own, changes.parse::<u64>().ok()?, brought.slice(end + 1..)))
+    };
+    let (own, changes, value) =
+        read().ok_or_else(|| corrupt("what a lock's holder brought is none of ours"))?;
+    Ok(Holder::new(token(number, own)?, value).with_changes(changes))
 }
 
 /// The answer to a look at a lock.
@@ -71,4 +77,21 @@ pub(crate) async fn look(core: &Core, name: &Key, deadline: Deadline) -> Result<
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let seen = look(core, name, options.deadline).await?;
     Ok(seen.holder.map(|(holder, ..)| holder))
+}
+
+/// Changes the value of the holder: [`Store::set_holder`](kv_core::driver::Store::set_holder).
+pub(crate) async fn set_holder(
+    core: &Core,
+    fence: &Fence,
+    value: Bytes,
+    options: &WriteOptions,
+) -> Result<bool> {
+    let proof = String::from_utf8_lossy(fence.proof());
+    let (number, contender) = proof.split_once(' ').unwrap_or_default();
+    let session = contender.split(':').next().unwrap_or_default();
+    let [queue, brought] = core.names.lock(fence.lock());
+    let names = [queue, brought, core.names.session(session)];
+    let arguments = [fence.lock().as_str().into(), contender.into(), number.into(), Value::Bytes(value)];
+    let answer = core.run(RetrySafety::Write, options.deadline, &script::VALUE, names, arguments).await?;
+    Ok(answer.number()? == 1)
 }

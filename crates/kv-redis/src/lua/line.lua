@@ -36,15 +36,20 @@ local function keep(lock, ttl)
     end
 end
 
--- Publishes that another contender is in front: it is woken, and watches of the holder are told.
--- Where there is none, they are told that all holders up to this number are gone.
-local function changed(lock, first, token, last)
-    if first then publish({ on .. 'session/' .. session_of(first) }, first) end
+-- Publishes to the watches of the holder which contender that is, and what it brought.
+local function told_holder(lock, first, token)
     publish({ on .. 'lock/' .. lock }, function()
-        if not first then return 'F\n' .. lock .. '\n' .. text(last) end
         local left, brought = left_of(first), call('HGET', brought_to(lock), first) or ''
         return 'H\n' .. lock .. '\n' .. text(token) .. '\n' .. text(left) .. '\n' .. brought
     end)
+end
+
+-- Publishes that another contender is in front: it is woken, and watches of the holder are told.
+-- Where there is none, they are told that all holders up to this number are gone.
+local function changed(lock, first, token, last)
+    if not first then return publish({ on .. 'lock/' .. lock }, 'F\n' .. lock .. '\n' .. text(last)) end
+    publish({ on .. 'session/' .. session_of(first) }, first)
+    told_holder(lock, first, token)
 end
 
 -- The contender in front, and its number. Dead ones before it are taken out. The change is

@@ -6,7 +6,7 @@ use crate::{
     watch::{feed::Subscription, notification::Notification},
 };
 use kv_core::{
-    Entry, Holder, Key, Result, Version, WatchEvent,
+    Key, Result, Version, WatchEvent,
     backend::{
         Backoff, Instant, Outage,
         watch::{self, Change, Listed, Listing, Source, WatchState},
@@ -15,14 +15,9 @@ use kv_core::{
 };
 use std::{sync::Arc, time::Duration};
 
-/// Returns the version of a holder, which is its token.
-fn version(token: u64) -> Version {
-    Version::new(token, 0)
-}
-
 /// Returns the greatest version of a holder of this number.
 fn last_of(number: u64) -> Version {
-    version(number.saturating_mul(OWN).saturating_add(OWN - 1))
+    Version::new(number.saturating_mul(OWN).saturating_add(OWN - 1), u64::MAX)
 }
 
 /// The source of a watch of a lock's holder.
@@ -34,6 +29,8 @@ struct Holding {
     /// The moment at which the holder's session ends, unless it is renewed: a holder that died
     /// sends no message.
     expiry: Option<Instant>,
+    /// All holders up to this number were found to be gone: messages about them come late.
+    gone: u64,
     failures: Backoff,
     outage: Outage,
 }
@@ -46,6 +43,7 @@ pub(crate) fn watch(core: Arc<Core>, name: &Key, options: &WatchOptions) -> Watc
         each_request: options.each_request,
         published: None,
         expiry: None,
+        gone: 0,
         failures: Backoff::default(),
         outage: Outage::new("the look at a lock's holder", "redis"),
     })
@@ -73,7 +71,7 @@ impl Source for Holding {
     async fn list(&mut self, _: &WatchState, _: Option<&()>) -> Result<Listing<()>> {
         let seen = self.look().await?;
         let known = seen.holder.as_ref().map_or(seen.last, |(_, number, _)| *number);
-        let entries = seen.holder.map(|(holder, ..)| Listed::Entry(self.entry(holder)));
+        let entries = seen.holder.map(|(holder, ..)| Listed::Entry(holder.entry(self.name.clone())));
         let entries = entries.into_iter().collect();
         Ok(Listing::Page { entries, position: Some(last_of(known)), next: None })
     }
@@ -100,10 +98,6 @@ impl Source for Holding {
 }
 
 impl Holding {
-    fn entry(&self, holder: Holder) -> Entry {
-        Entry::new(self.name.clone(), holder.value, version(holder.token))
-    }
-
     fn expires(&mut self, left: Option<Duration>) {
         self.expiry = left.map(|left| self.core.clock.now() + left + Duration::from_millis(1));
     }
@@ -111,6 +105,7 @@ impl Holding {
     async fn look(&mut self) -> Result<Seen> {
         let seen = look(&self.core, &self.name, Deadline::after(self.each_request)).await?;
         self.expires(seen.holder.as_ref().map(|(.., left)| *left));
+        self.gone = if seen.holder.is_none() { seen.last } else { 0 };
         Ok(seen)
     }
 
@@ -119,8 +114,8 @@ impl Holding {
     fn change(&mut self, notification: Notification, delivered: &WatchState) -> Result<Option<Change>> {
         let known = delivered.version(&self.name);
         Ok(match notification {
-            Notification::Held { left, number, brought } => {
-                let entry = self.entry(held(number, &brought)?);
+            Notification::Held { left, number, brought } if number > self.gone => {
+                let entry = held(number, &brought)?.entry(self.name.clone());
                 let is_known = delivered.has(&self.name, entry.version);
                 if !is_known || known == Some(entry.version) {
                     self.expires(Some(left));
@@ -149,7 +144,7 @@ impl Holding {
         self.failures.reset();
         self.outage.over();
         Ok(Some(match seen.holder {
-            Some((holder, ..)) => Change::Found(self.entry(holder)),
+            Some((holder, ..)) => Change::Found(holder.entry(self.name.clone())),
             None => Change::Gone { key: self.name.clone(), last: None },
         }))
     }

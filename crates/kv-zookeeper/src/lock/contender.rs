@@ -149,9 +149,14 @@ impl Contender {
         loop {
             match self.watch(path, true).await {
                 Ok(Some((_, watcher, gone))) => {
-                    let event = self.changed(path, watcher, gone).await;
-                    if event.is_some_and(|event| event.event_type == EventType::NodeDeleted) {
-                        return DELETED.into();
+                    match self.changed(path, watcher, gone).await.map(|event| event.event_type) {
+                        Some(EventType::NodeDeleted) => return DELETED.into(),
+                        // Its holder has changed the value.
+                        Some(EventType::NodeDataChanged) => {
+                            attempts.reset();
+                            continue;
+                        }
+                        _ => {}
                     }
                 }
                 Ok(None) => return DELETED.into(),

@@ -1,19 +1,20 @@
-//! Finds the holder of a lock, and whether there is one.
+//! Finds the holder of a lock, and whether there is one, and changes the holder's value.
 
-use super::order::{ordered, token};
+use super::order::{held, ordered, token};
 use crate::{
     client::{
+        attempts::early,
         multi::{Ask, Got},
         read::read,
         via::Via,
     },
     core::Core,
-    error::Problem,
+    error::{Problem, Said},
 };
 use kv_core::{
-    Consistency, Holder, Key, Result,
+    Bytes, Consistency, Fence, Holder, Key, Result,
     backend::retry::RetrySafety,
-    driver::{Deadline, ReadOptions},
+    driver::{Deadline, ReadOptions, WriteOptions},
 };
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Re
             match got.into_iter().next() {
                 // A node without a session came by a copy of the tree, and is no contender.
                 Some(Got::Data(_, stat)) if stat.ephemeral_owner == 0 => {}
-                Some(Got::Data(value, stat)) => return Ok(Some(Holder::new(token(stat.czxid), value))),
+                Some(Got::Data(value, stat)) => return Ok(Some(held(&stat, value))),
                 _ => continue 'queue,
             }
         }
@@ -49,4 +50,25 @@ pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Re
 pub(crate) async fn is_held(core: &Core, name: &Key, within: Duration) -> Result<bool> {
     let read = ReadOptions::default().deadline(Deadline::after(within));
     Ok(holder(core, name, &read).await?.is_some())
+}
+
+/// Sets the data of the holder's node, of which no other has the name:
+/// [`Store::set_holder`](kv_core::driver::Store::set_holder).
+pub(crate) async fn set_holder(
+    core: &Core,
+    fence: &Fence,
+    value: &Bytes,
+    options: &WriteOptions,
+) -> Result<bool> {
+    let path = &String::from_utf8_lossy(fence.proof());
+    let set =
+        Via::Any(&core.client).call(RetrySafety::Write, early(options.deadline), |connection| async move {
+            let set = connection.session.set_data(path, value, None);
+            Ok::<_, Problem>(set.await?)
+        });
+    match set.await? {
+        Ok(stat) => Ok(token(stat.czxid) == fence.token()),
+        Err(answer) if answer.said == Said::NoNode => Ok(false),
+        Err(answer) => Err(answer.unexpected()),
+    }
 }

@@ -9,8 +9,8 @@ use crate::{
     },
     names::Names,
 };
-use kv_core::{Entry, Holder, Key, Version, WatchEvent};
-use zookeeper_client::Error as ClientError;
+use kv_core::{Holder, Key, WatchEvent};
+use zookeeper_client::{Error as ClientError, Stat};
 
 /// The length of the identifier that begins a contender's name.
 const ID: usize = 32;
@@ -50,9 +50,7 @@ impl First {
     /// Returns the event for watches of the holder.
     pub(crate) fn event(self, name: &Key) -> WatchEvent {
         match self {
-            Self::Held(Holder { token, value, .. }) => {
-                WatchEvent::Put(Entry::new(name.clone(), value, Version::new(token, 0)))
-            }
+            Self::Held(holder) => WatchEvent::Put(holder.entry(name.clone())),
             Self::Free(zxid) => WatchEvent::Delete { key: name.clone(), version: gone_at(zxid) },
         }
     }
@@ -81,7 +79,7 @@ pub(crate) async fn first(connection: &Connection, names: &Names, name: &Key) ->
             match found.await {
                 // A node without a session came by a copy of the tree, and is no contender.
                 Ok((_, stat)) if stat.ephemeral_owner == 0 => {}
-                Ok((value, stat)) => return Ok(First::Held(Holder::new(token(stat.czxid), value))),
+                Ok((value, stat)) => return Ok(First::Held(held(&stat, value))),
                 // The contender left meanwhile.
                 Err(ClientError::NoNode) => continue 'queue,
                 Err(e) => return Err(e),
@@ -96,6 +94,11 @@ fn contenders(mut names: Vec<String>) -> Vec<String> {
     names.retain(|name| sequence(name).is_some());
     names.sort_by_key(|name| sequence(name));
     names
+}
+
+/// Returns the holder that a node stands for. The server counts the changes of its data.
+pub(crate) fn held(stat: &Stat, value: Vec<u8>) -> Holder {
+    Holder::new(token(stat.czxid), value).with_changes(u64::try_from(stat.version).unwrap_or_default())
 }
 
 /// Returns a contender's token: the zxid of its creation.

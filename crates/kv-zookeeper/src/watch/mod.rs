@@ -11,7 +11,7 @@ use crate::{
 };
 use feed::{Armed, Feed};
 use kv_core::{
-    Entry, Error, ErrorKind, Item, Result, Version,
+    Error, ErrorKind, Item, Result,
     backend::{
         Subscription,
         watch::{self, Change, Listed, Listing, Source, WatchState},
@@ -107,7 +107,7 @@ impl Watched {
             Target::Key(key) => look_one(core, key, &read).await?.entry(key),
             Target::Holder(name) => {
                 let holder = holder::holder(core, name, &read).await?;
-                holder.map(|now| Entry::new(name.clone(), now.value, Version::new(now.token, 0)))
+                holder.map(|now| now.entry(name.clone()))
             }
         };
         Ok(Page { items: entry.map(Item::Entry).into_iter().collect(), next: None })

@@ -21,6 +21,7 @@ impl Ask {
                     }
                 }
             }
+            Self::SetHolder { token, .. } => up(token),
             _ => {}
         }
         self
@@ -35,7 +36,7 @@ impl Answer {
         match &mut self {
             Self::Entry(Some(row)) => down(&mut row.2.0),
             Self::Written(at, _) => down(&mut at.0),
-            Self::Locked(Some(token)) | Self::Holder(Some((token, _))) => down(token),
+            Self::Locked(Some(token)) | Self::Holder(Some((token, ..))) => down(token),
             Self::Committed(written) => written.iter_mut().flatten().for_each(|(at, _)| down(&mut at.0)),
             Self::Page(items, _) => {
                 for item in items {

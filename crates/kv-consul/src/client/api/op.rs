@@ -22,11 +22,13 @@ struct KvOp {
     index: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flags: Option<u64>,
 }
 
 impl Op {
     fn new(verb: &'static str, key: &str) -> Self {
-        Self { kv: KvOp { verb, key: key.to_owned(), value: None, index: None, session: None } }
+        Self { kv: KvOp { verb, key: key.to_owned(), value: None, index: None, session: None, flags: None } }
     }
 
     pub(crate) fn get(key: &str) -> Self {
@@ -67,5 +69,12 @@ impl Op {
         op.kv.value = Some(BASE64_STANDARD.encode(value));
         op.kv.session = session.map(ToString::to_string);
         op
+    }
+
+    /// Writes a number beside the value: with another one, the key is modified even where its
+    /// value stays the same.
+    pub(crate) fn with_flags(mut self, flags: u64) -> Self {
+        self.kv.flags = Some(flags);
+        self
     }
 }

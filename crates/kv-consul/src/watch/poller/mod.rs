@@ -12,7 +12,7 @@ use crate::{
         api::{self, Listing, Pair, Range},
     },
     core::Core,
-    lock::line::{contends, held_by},
+    lock::line::{contends, held_by, version},
     names::lock_of,
 };
 use kv_core::{
@@ -55,8 +55,8 @@ pub(super) struct Poller {
     waiting: Vec<Join>,
     known: HashMap<String, Known>,
     hashes: RandomState,
-    /// Holds the fencing token of each lock's holder.
-    holders: HashMap<Key, u64>,
+    /// Holds the version of each lock's holder.
+    holders: HashMap<Key, Version>,
     pass: u64,
     /// Holds the server's index of the newest answer.
     index: u64,
@@ -302,9 +302,9 @@ impl Poller {
         self.hub.missed();
     }
 
-    /// Tells which locks have another holder: the contender that was created first. Returns
-    /// whether a holder was created before the one that was told, which is so when the server's
-    /// index went back.
+    /// Tells which locks have another holder, the contender that was created first, or a holder
+    /// with another value. Returns whether a holder is older than the one that was told, which is
+    /// so when the server's index went back.
     fn tell_holders(&mut self, listing: &Listing, telling: Telling) -> Result<bool> {
         let mut lines: HashMap<Key, &Pair> = HashMap::new();
         let locks = self.core.names.locks();
@@ -316,21 +316,21 @@ impl Poller {
             }
         }
         let before = std::mem::take(&mut self.holders);
-        self.holders = lines.iter().map(|(lock, pair)| (lock.clone(), pair.created)).collect();
+        self.holders = lines.iter().map(|(lock, pair)| (lock.clone(), version(pair))).collect();
         if telling == Telling::Nobody {
             return Ok(false);
         }
-        for (lock, token) in &before {
+        for (lock, version) in &before {
             if !lines.contains_key(lock) {
-                let version = Version::new(*token, 0);
-                self.hub.publish_holder(&WatchEvent::Delete { key: lock.clone(), version });
+                let (key, version) = (lock.clone(), *version);
+                self.hub.publish_holder(&WatchEvent::Delete { key, version });
             }
         }
         let mut went_back = false;
         for (lock, pair) in lines {
-            let token = before.get(&lock);
-            went_back |= token.is_some_and(|token| *token > pair.created);
-            if token != Some(&pair.created) {
+            let (told, now) = (before.get(&lock), version(pair));
+            went_back |= told.is_some_and(|told| *told > now);
+            if told != Some(&now) {
                 self.hub.publish_holder(&WatchEvent::Put(held_by(lock, pair)?));
             }
         }

@@ -114,12 +114,8 @@ impl Batch<'_> {
 
     fn grant(&mut self, name: &Arc<str>, id: u64, ttl: u64, value: Bytes) -> Redb<u64> {
         let token = self.state.next();
-        let old =
-            self.locks.insert(&**name, (token, ttl, inline(&value)))?.and_then(|row| large(row.value()));
-        if let Some(old) = old {
-            self.large.remove(old)?;
-        }
-        self.keep_large(token, &value)?;
+        self.keep_held(name, token, ttl, &value)?;
+        self.changes.remove(&**name)?;
         let version = Version::new(token, 0);
         self.trace.events.push(Event::Held { name: name.clone(), value, version });
         let held = Held { id, token, ttl, until: self.now.saturating_add(ttl) };
@@ -127,6 +123,28 @@ impl Batch<'_> {
         self.trace.replaced.push(old);
         self.trace.changed = true;
         Ok(token)
+    }
+
+    /// Writes the row of a lock that is held, and its value.
+    fn keep_held(&mut self, name: &str, token: u64, ttl: u64, value: &[u8]) -> Redb<()> {
+        let old = self.locks.insert(name, (token, ttl, inline(value)))?.and_then(|row| large(row.value()));
+        if let Some(old) = old {
+            self.large.remove(old)?;
+        }
+        self.keep_large(token, value)
+    }
+
+    /// Changes the value of the holder, if it is the one of this token; tells whether it is.
+    pub(crate) fn set_holder(&mut self, name: &Arc<str>, token: u64, value: Bytes) -> Done<bool> {
+        let held = self.state.living().holder(name, self.now).filter(|held| held.token == token);
+        let Some(held) = held else { return Ok(Ok(false)) };
+        self.keep_held(name, token, held.ttl, &value)?;
+        let changes = self.changes.get(&**name)?.map_or(0, |changes| changes.value()).saturating_add(1);
+        self.changes.insert(&**name, changes)?;
+        let version = Version::new(token, changes);
+        self.trace.events.push(Event::Held { name: name.clone(), value, version });
+        self.trace.changed = true;
+        Ok(Ok(true))
     }
 
     /// Takes the lock from a holder whose time is over.
@@ -152,7 +170,8 @@ impl Batch<'_> {
             return Ok(());
         }
         let Some(held) = self.state.living().holders.get(name).copied() else { return Ok(()) };
-        let version = Version::new(held.token, 0);
+        let changes = self.changes.remove(&**name)?.map_or(0, |changes| changes.value());
+        let version = Version::new(held.token, changes);
         self.trace.events.push(Event::Freed { name: name.clone(), version });
         let old = self.locks.remove(&**name)?.and_then(|row| large(row.value()));
         if let Some(old) = old {

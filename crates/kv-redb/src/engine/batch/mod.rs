@@ -4,7 +4,7 @@ mod held;
 
 use super::{
     event::Event,
-    format::{COUNTER, DATA, EXPIRY, Inline, LARGE, LEASED, LEASES, LOCKS, META, Row, SEEN, inline},
+    format::{CHANGES, COUNTER, DATA, EXPIRY, Inline, LARGE, LEASED, LEASES, LOCKS, META, Row, SEEN, inline},
     state::{Replaced, State},
     time::{SLACK, Time, millis},
 };
@@ -48,6 +48,7 @@ pub(crate) struct Batch<'t> {
     leased: Table<'t, (u64, &'static str), ()>,
     leases: Table<'t, u64, u64>,
     locks: Table<'t, &'static str, (u64, u64, Inline<'static>)>,
+    changes: Table<'t, &'static str, u64>,
     large: Table<'t, u64, &'static [u8]>,
     meta: Table<'t, &'static str, u64>,
     state: &'t mut State,
@@ -99,6 +100,7 @@ impl<'t> Batch<'t> {
             leased: write.open_table(LEASED)?,
             leases: write.open_table(LEASES)?,
             locks: write.open_table(LOCKS)?,
+            changes: write.open_table(CHANGES)?,
             large: write.open_table(LARGE)?,
             meta: write.open_table(META)?,
             state,
@@ -275,8 +277,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Keeps a value that its row does not have, by its version or token, which is the last number
-    /// that was given out.
+    /// Keeps a value that its row does not have, by its version or token, which is mostly the last
+    /// number that was given out.
     fn keep_large(&mut self, number: u64, value: &[u8]) -> Redb<()> {
         if inline(value).is_none() {
             self.large.insert(number, value)?;
