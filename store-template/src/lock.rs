@@ -36,6 +36,16 @@ pub(crate) async fn set_holder(
     fallback::set_holder(store, fence, value, options).await
 }
 
+/// Ends the acquisition of this token, if it holds the lock.
+pub(crate) async fn break_lock(
+    store: &impl Store,
+    name: &Key,
+    token: u64,
+    options: &WriteOptions,
+) -> Result<bool> {
+    fallback::break_lock(store, name, token, options).await
+}
+
 /// Watches the holder of the lock.
 pub(crate) async fn watch(store: &impl Store, name: &Key, options: &WatchOptions) -> Result<WatchStream> {
     fallback::watch_holder(store, name, options).await

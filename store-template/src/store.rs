@@ -68,6 +68,10 @@ impl Store for Template {
         lock::set_holder(self, fence, value, options).await
     }
 
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        lock::break_lock(self, name, token, options).await
+    }
+
     // DECIDE: what else ends with the store: connections, tasks. Wait first for the locks and
     // leases that are given back, so that `close` answers when all of them are gone from the
     // server, and names those that could not be given back.

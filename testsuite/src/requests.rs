@@ -96,6 +96,9 @@ impl<'a, F: AsyncFn() -> Result<Vec<String>, Failure>> Costs<'a, F> {
         self.of("set_value", guard.set_value("v")).await?;
         assert!(self.of("lock_holder", kv.lock_holder("l")).await?.is_some());
         assert!(self.of("release", guard.release()).await?);
+        let broken = self.of("acquire", lock("l").acquire()).await?;
+        assert!(self.of("break_lock", kv.break_lock("l").token(broken.token())).await?);
+        assert!(!broken.release().await?);
         Ok(())
     }
 }

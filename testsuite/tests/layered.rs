@@ -120,6 +120,9 @@ impl Store for Forwards {
     async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         self.0.as_ref().set_holder(fence, value, options).await
     }
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        self.0.as_ref().break_lock(name, token, options).await
+    }
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
         self.0.as_ref().adopt(directory, options).await
     }

@@ -104,6 +104,10 @@ impl Store for Consul {
         lock::set_holder(self.core(), fence, &value, options).await
     }
 
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        lock::break_lock(self.core(), name, token, options).await
+    }
+
     /// Adopts nothing: the server lists what other tools wrote.
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         Ok(0)

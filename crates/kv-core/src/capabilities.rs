@@ -161,12 +161,14 @@ pub struct Locking {
     pub fenced_writes: bool,
     /// Tells whether the holder can change the value that others read of it.
     pub set_value: bool,
+    /// Tells whether the lock can be taken from its holder, by who knows the holder's token.
+    pub breaks: bool,
 }
 
 impl Locking {
     /// Returns the abilities of locks that lack none.
     pub fn new(ttl: TtlRange) -> Self {
-        Self { ttl, fair: true, fenced_writes: true, set_value: true }
+        Self { ttl, fair: true, fenced_writes: true, set_value: true, breaks: true }
     }
 }
 

@@ -128,8 +128,8 @@ pub use entry::{Entry, Health, Holder, Version, Written};
 pub use error::{Error, ErrorKind, Result};
 pub use key::{Directory, IntoKey, Key};
 pub use kv::{
-    Adopt, Delete, DeleteTree, Exists, Get, GetMany, Guard, HealthCall, Kv, Lease, LeaseCall, List, Listing,
-    Lock, LockHolder, Next, Put, Step, Txn, Update, Updated, Watch, WatchCall,
+    Adopt, BreakLock, Delete, DeleteTree, Exists, Get, GetMany, Guard, HealthCall, Kv, Lease, LeaseCall,
+    List, Listing, Lock, LockHolder, Next, Put, Step, Txn, Update, Updated, Watch, WatchCall,
 };
 pub use lease_id::LeaseId;
 pub use list::{Item, Position};

@@ -81,6 +81,9 @@ impl Store for Minimal {
     async fn set_holder(&self, fence: &Fence, value: Bytes, o: &WriteOptions) -> Result<bool> {
         fallback::set_holder(self, fence, value, o).await
     }
+    async fn break_lock(&self, name: &Key, token: u64, o: &WriteOptions) -> Result<bool> {
+        fallback::break_lock(self, name, token, o).await
+    }
     async fn close(&self) -> Result<()> {
         self.tasks.finish().await
     }
@@ -184,6 +187,26 @@ async fn a_value_that_was_changed_outlives_renewals() {
     assert!(!late.unwrap(), "another holds it");
     let holder = kv.lock_holder("l").await.unwrap().unwrap();
     assert_eq!((holder.value, holder.token), ("next".into(), next.token()));
+}
+
+#[tokio::test]
+async fn an_acquisition_is_ended_by_its_token_alone() {
+    let kv = Kv::new(Minimal::new());
+    let guard = kv.new_lock("l").ttl(Duration::from_millis(300)).acquire().await.unwrap();
+    let first = guard.token();
+    assert!(!kv.break_lock("l").token(first + 1).await.unwrap());
+    assert!(guard.is_held());
+    // A renewal may come between at any time.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(kv.break_lock("l").token(first).await.unwrap());
+    assert!(kv.lock_holder("l").await.unwrap().is_none());
+    assert!(!kv.break_lock("l").token(first).await.unwrap());
+    let next = kv.new_lock("l").acquire().await.unwrap();
+    assert!(!kv.break_lock("l").token(first).await.unwrap());
+    assert_eq!(guard.lost().await.kind(), ErrorKind::LockLost);
+    assert!(next.is_held() && next.release().await.unwrap());
+    let e = kv.break_lock("l").await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::InvalidArgument, "{e}");
 }
 
 /// A renewal is under way whenever the lock is released: at a third of the TTL, and as long as

@@ -134,7 +134,11 @@ async fn locks_and_leases_are_of_both_handles() {
     lease.revoke().await.unwrap();
     assert!(!kv.exists("leased").await.unwrap() && !app.exists("leased").await.unwrap());
     let (token, fence) = (guard.token(), guard.fence().clone());
-    guard.release().await.unwrap();
+    guard.set_value("again").await.unwrap();
+    assert_eq!(app.lock_holder("l").await.unwrap().unwrap().value, "again");
+    assert!(!kv.break_lock("l").token(token).await.unwrap(), "it is another");
+    assert!(app.break_lock("l").token(token).await.unwrap());
+    assert!(!guard.release().await.unwrap());
     let says = format!(
         "put \"a\" on memory: lock \"l\" with token {token} is no longer held; acquire it anew before writing"
     );

@@ -95,6 +95,10 @@ impl Store for Dynamo {
         lock::value::set_holder(&self.0, fence, value, options).await
     }
 
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        lock::ended::break_lock(&self.0, name, token, options).await
+    }
+
     /// Returns 0: listings show foreign keys without adoption.
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         Ok(0)

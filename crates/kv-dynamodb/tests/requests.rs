@@ -70,6 +70,9 @@ async fn calls_take_the_requests_that_the_contract_allows() -> Result<(), Failur
     costs!(front, kv.lock_holder("l"), [("GetItem", 1)]);
     assert!(costs!(front, kv.new_lock("l").try_acquire(), [("UpdateItem", 1)]).is_none());
     assert!(costs!(front, guard.release(), [("UpdateItem", 1)]));
+    let guard = kv.new_lock("l").acquire().await?;
+    front.counted();
+    assert!(costs!(front, kv.break_lock("l").token(guard.token()), [("UpdateItem", 1)]));
     let lease = costs!(front, kv.lease(ttl), [("PutItem", 1)]);
     costs!(front, kv.put("d/leased", "").lease(&lease), [("PutItem", 1)]);
     assert!(costs!(front, lease.revoke(), [("DeleteItem", 2)]));

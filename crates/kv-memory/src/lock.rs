@@ -34,6 +34,11 @@ pub(crate) fn set_holder(core: &Core, fence: &Fence, value: Bytes) -> bool {
     core.look().set_holder(&core.lock_name(fence.lock()), fence.token(), value)
 }
 
+/// Ends the acquisition of this token, if it holds the lock; tells whether it does.
+pub(crate) fn break_lock(core: &Core, name: &Key, token: u64) -> bool {
+    core.look().break_lock(&core.lock_name(name), token)
+}
+
 /// Takes the lock for this TTL, which is in the range of the store.
 async fn acquire(
     core: &Arc<Core>,

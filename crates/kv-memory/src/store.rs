@@ -154,6 +154,11 @@ impl Store for Memory {
         self.0.call(Does::Write, options.deadline, set).await
     }
 
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        let end = || Ok(lock::break_lock(&self.0, name, token));
+        self.0.call(Does::Write, options.deadline, end).await
+    }
+
     async fn adopt(&self, _: &Directory, options: &WriteOptions) -> Result<u64> {
         self.0.call(Does::Write, options.deadline, || Ok(0)).await
     }

@@ -60,6 +60,13 @@ pub(crate) async fn set_holder(core: &Core, fence: &Fence, value: Bytes, deadlin
     core.write(deadline, size, move |batch| batch.set_holder(&lock, token, value)).await
 }
 
+/// Ends the acquisition of this token, if it holds the lock; tells whether it does. The holder
+/// finds it out by its next renewal.
+pub(crate) async fn break_lock(core: &Core, name: &Key, token: u64, deadline: Deadline) -> Result<bool> {
+    let lock = core.lock_name(name);
+    core.write(deadline, lock.len(), move |batch| batch.break_lock(&lock, token)).await
+}
+
 /// Returns the holder of the lock.
 pub(crate) async fn holder(core: &Core, name: &Key, deadline: Deadline) -> Result<Option<Holder>> {
     let lock = core.lock_name(name);

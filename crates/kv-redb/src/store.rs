@@ -117,6 +117,10 @@ impl Store for Redb {
         lock::set_holder(&self.core, fence, value, options.deadline).await
     }
 
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        lock::break_lock(&self.core, name, token, options.deadline).await
+    }
+
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         Ok(0) // All names below the prefix are seen anyway.
     }

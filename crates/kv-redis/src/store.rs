@@ -101,6 +101,10 @@ impl Store for Redis {
         lock::holder::set_holder(self.0.core(fence.lock()), fence, value, options).await
     }
 
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        lock::holder::break_lock(self.0.core(name), name, token, options).await
+    }
+
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
         self.0.adopt(directory, options).await
     }

@@ -36,6 +36,7 @@ async fn what_makes_room_works_without_any() -> Result<(), Failure> {
         kv.put("leased", "").lease(&lease).await?;
         let (guard, other) =
             (kv.new_lock("l").ttl(ttl).acquire().await?, kv.new_lock("kept").ttl(ttl).acquire().await?);
+        let broken = kv.new_lock("broken").ttl(ttl).acquire().await?;
         let waiting = tokio::spawn(kv.new_lock("l").ttl(ttl).acquire());
         soon("the wait to begin", async {
             while resp.ask(&[b"ZCARD", b"full/.kv/lock/l"]).await? != Reply::Number(2) {}
@@ -52,6 +53,7 @@ async fn what_makes_room_works_without_any() -> Result<(), Failure> {
             kv.transact().then(kv.delete("one")).then(kv.put("new", "")).await.map(drop),
             kv.lease(ttl).await.map(drop),
             kv.new_lock("new").try_acquire().await.map(drop),
+            guard.set_value("new").await,
         ] {
             let e = refused.unwrap_err();
             assert_eq!(format!("{:?}", e.kind()), "NoSpace", "{e}");
@@ -74,6 +76,7 @@ async fn what_makes_room_works_without_any() -> Result<(), Failure> {
         assert!(guard.release().await?);
         let next = soon("the lock", waiting).await???;
         assert!(next.release().await?);
+        assert!(kv.break_lock("broken").token(broken.token()).await?);
         assert_eq!(kv.delete_tree("d").await?, Some(600));
         let mut deleted = 0;
         while deleted < 604 {

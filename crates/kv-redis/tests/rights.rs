@@ -68,6 +68,7 @@ async fn without(admin: &Kv, kv: &Kv, resp: &mut Resp, command: &str) -> Result<
     kv.put("d/to_end", "1").ttl(long).await?;
     let (lease, held) =
         (kv.lease(long).await?, kv.new_lock(format!("held {command}")).ttl(long).acquire().await?);
+    let broken = kv.new_lock(format!("broken {command}")).ttl(long).acquire().await?;
     kv.put("d/leased", "1").lease(&lease).await?;
     resp.say("SET mine/d/foreign 1").await?;
     let mut mirror = Mirror::new(admin.watch_tree("d").await?);
@@ -105,6 +106,7 @@ async fn without(admin: &Kv, kv: &Kv, resp: &mut Resp, command: &str) -> Result<
     tried!(kv.exists("f"));
     tried!(kv.lock_holder(format!("held {command}")));
     tried!(held.set_value("2"));
+    tried!(kv.break_lock(format!("broken {command}")).token(broken.token()));
     tried!(lease.revoke());
     tried!(kv.delete_tree("d"));
     tried!(held.release());

@@ -114,6 +114,10 @@ impl Store for ZooKeeper {
         lock::holder::set_holder(&self.0, fence, &value, options).await
     }
 
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        lock::holder::break_lock(&self.0, name, token, options).await
+    }
+
     /// Does nothing: listings and watches see what other tools wrote.
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         Ok(0)

@@ -1,5 +1,6 @@
 //! Locks: one holder at a time, in order, fenced, read by others.
 
+mod broken;
 mod changed;
 mod ends;
 mod given_up;
@@ -57,6 +58,9 @@ cases! {
     "lock.set_value/watched": "others see each change of the holder's value: a `Put`, at a version that grows" => changed::watched,
     "lock.set_value/lost": "who holds the lock no more changes nothing, also where it was acquired again" => changed::lost,
     "lock.set_value/kept": "a changed value stays while the lock is kept alive" => changed::kept,
+    "lock.break/token": "who gives the holder's token ends its acquisition: others see it end, and the next in line gets the lock" => broken::token,
+    "lock.break/other": "any other token ends nothing" => broken::other,
+    "lock.break/lost": "the holder learns of it within the TTL, and what depends on its lock is refused at once" => broken::lost,
     "key.normalised/lock": "`/a//b/` and `a/b` are one lock" => normalised,
     "key.refused/lock": "names of locks follow the rules of keys" => bad_names,
     "close/locks": "`close` ends waits for locks with `Closed`, and releases what was held" => ends::closed,

@@ -138,6 +138,11 @@ async fn locks(t: Trial) -> Verdict {
             matches!(&event, WatchEvent::Put(entry) if entry.key.as_str() == "l" && entry.value == "me");
         holds(format!("the event of the holder is by the name in the part; found {event:?}"), fine)?;
     }
+    if locking.set_value {
+        guard.set_value("you").await?;
+        let value = other.lock_holder("app/l").await?.map(|holder| holder.value);
+        same("the value that the part's holder changed", value.as_deref(), Some(&b"you"[..]))?;
+    }
     let fence = guard.fence().clone();
     if locking.fenced_writes {
         kv.put("by-whole", "").fenced(&guard).await?;
@@ -150,6 +155,10 @@ async fn locks(t: Trial) -> Verdict {
         let late = kv.put("late", "").fenced(&fence).await;
         refused("a put of the whole under it", late, ErrorKind::LockLost)?;
         same("what was put", names(&other, "").await?, ["app/by-part", "by-whole"])?;
+    }
+    if locking.breaks {
+        let guard = t.soon("a free lock", kv.new_lock("app/l").acquire()).await??;
+        holds("the part breaks the lock of the whole", part.break_lock("l").token(guard.token()).await?)?;
     }
     let guard = t.soon("a free lock", kv.new_lock("app/l").acquire()).await??;
     part.close().await?;

@@ -492,6 +492,17 @@ impl Store for Broken {
         lock::set_holder(self, fence, value, options).await
     }
 
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        let holder = self.store().lock_holder(name, &ReadOptions::default()).await?;
+        match (self.fault, holder) {
+            (Fault::BreaksNothing, holder) => Ok(holder.is_some_and(|holder| holder.token == token)),
+            (Fault::BreaksAnyToken, Some(holder)) => {
+                self.store().break_lock(name, holder.token, options).await
+            }
+            _ => self.store().break_lock(name, token, options).await,
+        }
+    }
+
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
         self.store().adopt(directory, options).await
     }

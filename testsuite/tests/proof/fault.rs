@@ -151,9 +151,9 @@ faults! {
     WaitsAreRefused, "acquire does not wait": "lock.per_guard/same-handle" "lock.known_loss/owns-nothing";
     RepeatsTokens, "every acquisition has the same token": "lock.fenced/token";
     TokensFall, "tokens fall": "lock.fenced/token";
-    IgnoresFences, "a write is done although the lock is lost": "lock.fenced/released" "lock.fenced/taken" "lock.fenced/closed" "transact/fenced";
+    IgnoresFences, "a write is done although the lock is lost": "lock.fenced/released" "lock.fenced/taken" "lock.fenced/closed" "lock.break/lost" "transact/fenced";
     FencesAlwaysFail, "a write that depends on a lock is refused while it is held": "lock.fenced/held";
-    BelievesForEver, "a guard never knows its loss": "lock.exclusive/renewed";
+    BelievesForEver, "a guard never knows its loss": "lock.exclusive/renewed" "lock.break/lost";
     LosesItAtOnce, "a guard is reported as lost while it is held": "lock.exclusive/renewed";
     IsNotKeptAlive, "a lock is not renewed": "lock.exclusive/renewed";
     IsUnfair, "waiters get the lock in any order": "lock.fair/order";
@@ -171,6 +171,8 @@ faults! {
     ChangesAtOneVersion, "a changed value of a holder has the version of the first": "lock.set_value/read" "lock.set_value/watched";
     ChangesForOthers, "a lost lock changes the value of its next holder": "lock.set_value/lost";
     ForgetsTheChange, "a renewal brings the holder's first value back": "lock.set_value/kept";
+    BreaksNothing, "a lock that is taken from its holder stays with it": "lock.break/token" "lock.break/lost";
+    BreaksAnyToken, "a lock is taken from its holder by any token": "lock.break/other";
     // Handles and their ends
     GivesBackLater, "what is given back is gone a moment later": "close.gives_back/dropped_meanwhile";
     LivesInTheFirstRuntime, "watches work as long as the runtime that first used the handle": "runtime.outlived/opened" "runtime.outlived/first_used" "runtime.outlived/held";

@@ -673,6 +673,10 @@ impl Store for Wire {
         done(self.write(Ask::SetHolder { name, token: fence.token(), value }, options.deadline).await?)
     }
 
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        done(self.write(Ask::Break { name: name.to_string(), token }, options.deadline).await?)
+    }
+
     async fn close(&self) -> Result<()> {
         if !self.has(Fault::ClosesTooSoon) {
             self.0.tasks.finish().await?;

@@ -82,6 +82,11 @@ pub(super) enum Ask {
         token: u64,
         value: Bytes,
     },
+    /// Takes the lock from the holder of this token.
+    Break {
+        name: String,
+        token: u64,
+    },
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

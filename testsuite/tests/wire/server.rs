@@ -373,6 +373,13 @@ impl Shared {
         }
     }
 
+    /// Ends the session of the lock that had this token: its next renewal finds none.
+    fn forget(&self, token: u64) {
+        let had = |session: &Session| matches!(session, Session::Held { token: of, .. } if *of == token);
+        self.sessions().retain(|_, session| !had(session));
+        self.ended.notify_waiters();
+    }
+
     async fn end(&self, id: Id) -> Result<bool> {
         let held = {
             let mut sessions = self.sessions();
@@ -541,6 +548,13 @@ impl Link {
             Ask::SetHolder { name, token, value } => {
                 let fence = Fence::new(key(&name)?, token, "");
                 Answer::Done(store.set_holder(&fence, value.into(), &write).await?)
+            }
+            Ask::Break { name, token } => {
+                let was_held = store.break_lock(&key(&name)?, token, &write).await?;
+                if was_held {
+                    self.shared.forget(token);
+                }
+                Answer::Done(was_held)
             }
         })
     }

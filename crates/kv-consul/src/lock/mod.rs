@@ -58,3 +58,27 @@ pub(crate) async fn set_holder(
         done => Ok(matches!(done?, Done::Committed(_))),
     }
 }
+
+/// Does [`Store::break_lock`](kv_core::driver::Store::break_lock).
+pub(crate) async fn break_lock(core: &Core, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+    let (line, deadline) = (core.names.line(name), options.deadline);
+    let pairs = api::tree(&core.client, Purpose::Read, deadline, &line).await?;
+    let Some(first) = first(&core.names, &pairs) else {
+        return may_read(core, Purpose::Read, deadline, &line).await.map(|()| false);
+    };
+    if first.created != token {
+        return Ok(false);
+    }
+    let (session, id) = (first.session(), first.name.rsplit('/').next().unwrap_or_default());
+    let ops = [
+        Op::check_session(&first.name, &session),
+        Op::delete(&first.name),
+        // A copy of the request that made the contender would make its fence true again.
+        Op::write(&core.names.given_up(id), b"", Some(&session)),
+    ];
+    match core.txn(Purpose::Write, deadline, &ops).await {
+        // With the session the contender is gone.
+        Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(false),
+        done => Ok(matches!(done?, Done::Committed(_))),
+    }
+}

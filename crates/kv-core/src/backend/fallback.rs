@@ -3,7 +3,8 @@
 //! It is exclusive, keeps itself alive, carries a growing token and can be read by others, on any
 //! store that keeps the promises of `put`, `delete`, `get` and `watch`, keys of [`Key::internal`]
 //! included. It is not fair, and a transaction cannot be made conditional on it: say so in
-//! [`Locking`](crate::Locking). An acquisition takes four requests, a change of the value two.
+//! [`Locking`](crate::Locking). An acquisition takes four requests; a change of its value, and its
+//! end by another, take two.
 
 use super::{Alive, Clock, Tasks, lock as guard, stream};
 use crate::{
@@ -288,11 +289,7 @@ pub async fn set_holder<S: Store>(
         match store.put(&lock, changed.bytes(), Expect::Version(entry.version), &put).await {
             Ok(_) => return Ok(true),
             // A renewal came first, or another has the lock by now.
-            Err(e) if e.kind() == ErrorKind::KeyModified && !deadline.has_passed() => {}
-            Err(e) if e.kind() == ErrorKind::KeyModified => {
-                let why = format!("the lock was renewed again and again within {deadline}; try again");
-                return Err(Error::new(ErrorKind::Timeout, why));
-            }
+            Err(e) if e.kind() == ErrorKind::KeyModified => again(deadline)?,
             Err(e) => return Err(e),
         }
     }
@@ -305,6 +302,36 @@ pub async fn set_holder<S: Store>(
 pub async fn lock_holder<S: Store>(store: &S, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
     let Some(entry) = store.get(&Key::internal("lock", name), options).await? else { return Ok(None) };
     Ok(Record::of(&entry)?.holder())
+}
+
+/// Allows another attempt, unless the time is over.
+fn again(deadline: Deadline) -> Result<()> {
+    if !deadline.has_passed() {
+        return Ok(());
+    }
+    let why = format!("the lock was renewed again and again within {deadline}; try again");
+    Err(Error::new(ErrorKind::Timeout, why))
+}
+
+/// Ends the acquisition of such a lock that has this token, as [`Store::break_lock`].
+///
+/// # Errors
+/// Those of `get` and `delete`; [`Timeout`](ErrorKind::Timeout) when renewals came between the two
+/// again and again.
+pub async fn break_lock<S: Store>(store: &S, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+    let (lock, deadline) = (Key::internal("lock", name), options.deadline);
+    let read = ReadOptions::default().deadline(deadline);
+    loop {
+        let Some(entry) = store.get(&lock, &read).await? else { return Ok(false) };
+        if Record::of(&entry)?.holder().is_none_or(|holder| holder.token != token) {
+            return Ok(false);
+        }
+        match store.delete(&lock, Expect::Version(entry.version), options).await {
+            // A renewal came first, or another has the lock by now.
+            Err(e) if e.kind() == ErrorKind::KeyModified => again(deadline)?,
+            deleted => return deleted,
+        }
+    }
 }
 
 /// Watches the holder of such a lock, as [`Store::watch`] of a [`Target::Holder`].

@@ -12,7 +12,7 @@
 //! | `watch` | [`Target`], [`WatchOptions`] | [`WatchStream`] |
 //! | `lease` | [`LeaseOptions`] | [`Leased`] |
 //! | `lock`, `lock_holder` | [`LockOptions`], [`ReadOptions`] | [`Acquired`], [`Holder`](crate::Holder) |
-//! | `set_holder` | [`Fence`](crate::Fence), [`WriteOptions`] | whether the lock is held |
+//! | `set_holder`, `break_lock` | [`Fence`](crate::Fence), or the token; [`WriteOptions`] | whether the lock is held, or was |
 //!
 //! Every call has a [`Deadline`]. [`Kv::new`](crate::Kv::new) makes a handle of a store, and
 //! [`Kv::layer`](crate::Kv::layer) puts a [`Layer`] over it.

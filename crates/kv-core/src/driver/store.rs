@@ -159,6 +159,16 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
         Err(self.capabilities().unsupported("changes of a held lock's value"))
     }
 
+    /// Ends the acquisition that has this token, if it holds the lock, and no other; returns
+    /// whether it did. The lock goes to the next contender, fences of that acquisition are true no
+    /// more, and no renewal of its holder brings them back. Provided: `Unsupported`; a backend
+    /// whose locks are those of [`backend::fallback`] answers with
+    /// [`backend::fallback::break_lock`].
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        let _ = (name, token, options);
+        Err(self.capabilities().unsupported("ending another's lock"))
+    }
+
     /// Brings keys that other tools wrote below the directory into listings and watches, and
     /// returns how many. Provided: 0, for backends that see them anyway.
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
@@ -304,6 +314,9 @@ macro_rules! forward {
             }
             async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
                 (**self).set_holder(fence, value, options).await
+            }
+            async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+                (**self).break_lock(name, token, options).await
             }
             async fn adopt(&self, dir: &Directory, options: &WriteOptions) -> Result<u64> {
                 (**self).adopt(dir, options).await

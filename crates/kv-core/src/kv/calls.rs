@@ -1,8 +1,8 @@
 //! The calls of a handle. Each is a builder, which is sent when it is awaited.
 
 use super::{
-    Adopt, Delete, DeleteTree, Exists, Get, GetMany, HealthCall, Kv, LeaseCall, List, Lock, LockHolder, Next,
-    Put, Txn, Update, WatchCall,
+    Adopt, BreakLock, Delete, DeleteTree, Exists, Get, GetMany, HealthCall, Kv, LeaseCall, List, Lock,
+    LockHolder, Next, Put, Txn, Update, WatchCall,
 };
 #[allow(unused_imports, reason = "the documentation speaks of them")]
 use crate::{Capabilities, Error, ErrorKind, Lease, Watch};
@@ -494,6 +494,39 @@ impl Kv {
     #[doc(alias = "owner")]
     pub fn lock_holder(&self, name: impl IntoKey) -> LockHolder {
         LockHolder::new(self, name.into_key())
+    }
+
+    /// Ends the acquisition of a lock that has the token of [`BreakLock::token`], and no other, if
+    /// it holds the lock; returns whether it did. It is for operators, where a holder hangs and is
+    /// renewed on. The lock goes to the next in line. The holder is told of the loss, at its next
+    /// renewal at the latest, and its fenced writes are refused at once; what else it does goes on
+    /// until then, so end its process first where you can.
+    ///
+    /// # Errors
+    /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey),
+    /// [`Unsupported`](ErrorKind::Unsupported), and
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) without a token; else those of
+    /// [`delete`](Self::delete). It can be called again: no other acquisition has the token.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped may have ended the acquisition. It can be called again.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// let kv = kv_memory::open("memory://").await?;
+    /// let guard = kv.new_lock("nightly").value("host-1").acquire().await?;
+    /// let holder = kv.lock_holder("nightly").await?.expect("it is held");
+    /// assert!(kv.break_lock("nightly").token(holder.token).await?);
+    /// assert!(kv.lock_holder("nightly").await?.is_none() && !guard.is_held());
+    /// assert!(!kv.break_lock("nightly").token(holder.token).await?);
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "force_unlock")]
+    #[doc(alias = "steal")]
+    #[doc(alias = "evict")]
+    pub fn break_lock(&self, name: impl IntoKey) -> BreakLock {
+        BreakLock::new(self, name.into_key())
     }
 
     /// Brings keys that other tools wrote below the directory into listings and watches, where

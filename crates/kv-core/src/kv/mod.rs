@@ -1,5 +1,6 @@
 //! The user's side: the handle and its calls.
 
+mod break_lock;
 mod calls;
 mod checks;
 mod closing;
@@ -16,6 +17,7 @@ mod update;
 mod watch;
 mod write;
 
+pub use break_lock::BreakLock;
 pub use guard::Guard;
 pub use holder::LockHolder;
 pub use lease::{Lease, LeaseCall};

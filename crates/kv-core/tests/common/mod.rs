@@ -82,6 +82,9 @@ impl Store for Silent {
     async fn set_holder(&self, _: &Fence, _: Bytes, _: &WriteOptions) -> Result<bool> {
         self.silence().await
     }
+    async fn break_lock(&self, _: &Key, _: u64, _: &WriteOptions) -> Result<bool> {
+        self.silence().await
+    }
     async fn adopt(&self, _: &Directory, _: &WriteOptions) -> Result<u64> {
         self.silence().await
     }

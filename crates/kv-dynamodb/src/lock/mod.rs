@@ -10,6 +10,7 @@
 //! as it is.
 
 mod attempt;
+pub(crate) mod ended;
 mod release;
 pub(crate) mod tokens;
 pub(crate) mod value;

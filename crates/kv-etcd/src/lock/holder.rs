@@ -1,4 +1,4 @@
-//! Reads who holds a lock, and changes the value of who holds it.
+//! Reads who holds a lock, changes its value, and ends what it holds.
 
 use crate::{
     client::{
@@ -9,7 +9,7 @@ use crate::{
     list::{purpose, reading},
     names::Names,
 };
-use etcd_client::{Compare, CompareOp, PutOptions, SortOrder, SortTarget, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp};
 use kv_core::{
     Bytes, Fence, Holder, Key, Result,
     driver::{ReadOptions, WriteOptions},
@@ -17,6 +17,11 @@ use kv_core::{
 
 /// Does [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+    Ok(first(core, name, options).await?.map(answer::holder))
+}
+
+/// Reads the contender that holds the lock.
+async fn first(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<KeyValue>> {
     let line = core.names.contenders(name);
     let mut since = 0;
     loop {
@@ -31,7 +36,7 @@ pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Re
             Some(junk) if !Names::is_contender(&line, junk.key(), junk.lease()) => {
                 since = junk.create_revision() + 1;
             }
-            first => return Ok(first.map(answer::holder)),
+            first => return Ok(first),
         }
     }
 }
@@ -52,5 +57,18 @@ pub(crate) async fn set_holder(
     ];
     let put = TxnOp::put(name, value, Some(PutOptions::new().with_ignore_lease()));
     let txn = Txn::new().when(when).and_then([put]);
+    Ok(core.txn(Purpose::Write, options.deadline, txn).await?.succeeded())
+}
+
+/// Does [`Store::break_lock`](kv_core::driver::Store::break_lock). The first contender stays first
+/// until it is gone.
+pub(crate) async fn break_lock(core: &Core, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+    let read = ReadOptions::default().deadline(options.deadline);
+    let Some(first) = first(core, name, &read).await? else { return Ok(false) };
+    if first.create_revision() != create_revision(token) {
+        return Ok(false);
+    }
+    let is_there = Compare::create_revision(first.key(), CompareOp::Equal, first.create_revision());
+    let txn = Txn::new().when([is_there]).and_then([TxnOp::delete(first.key(), None)]);
     Ok(core.txn(Purpose::Write, options.deadline, txn).await?.succeeded())
 }

@@ -7,7 +7,7 @@ mod holder;
 mod queue;
 pub(crate) mod sessions;
 
-pub(crate) use holder::{holder, set_holder};
+pub(crate) use holder::{break_lock, holder, set_holder};
 
 use crate::{
     client::{Purpose, answer::create_revision},

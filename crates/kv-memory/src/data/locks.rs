@@ -113,6 +113,12 @@ impl Data {
         true
     }
 
+    /// Takes the lock away from the holder of this token, and tells it; returns whether it is the
+    /// holder.
+    pub(crate) fn break_lock(&mut self, lock: &LockName, token: u64) -> bool {
+        self.is_held(lock, token) && self.evict(lock, "it was ended by its token")
+    }
+
     /// Has the holder told when the lock is taken away; at once, if it has been already.
     pub(crate) fn tell_lock(&mut self, lock: &LockName, attempt: u64, alive: &Alive) {
         match self.locks.get_mut(lock).filter(|line| line.holder.attempt == attempt) {

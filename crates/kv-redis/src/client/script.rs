@@ -33,6 +33,7 @@ macro_rules! scripts {
 scripts! {
     ADOPT: "../lua/adopt.lua";
     AGAIN: "../lua/again.lua";
+    BREAK: "../lua/line.lua", "../lua/break.lua";
     DELETE_TREE: "../lua/delete_tree.lua";
     ENTER: "../lua/line.lua", "../lua/enter.lua";
     EXISTS: "../lua/exists.lua";

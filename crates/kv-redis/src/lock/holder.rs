@@ -95,3 +95,14 @@ pub(crate) async fn set_holder(
     let answer = core.run(RetrySafety::Write, options.deadline, &script::VALUE, names, arguments).await?;
     Ok(answer.number()? == 1)
 }
+
+/// Ends the acquisition of this token, if it holds the lock:
+/// [`Store::break_lock`](kv_core::driver::Store::break_lock). The holder finds it out by its next
+/// renewal.
+pub(crate) async fn break_lock(core: &Core, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+    let (number, own) = ((token / OWN).to_string(), (token % OWN).to_string());
+    let arguments = [name.as_str().into(), number.into(), own.into()];
+    let (safety, names) = (RetrySafety::Write, core.names.lock(name));
+    let answer = core.run(safety, options.deadline, &script::BREAK, names, arguments).await?;
+    Ok(answer.number()? == 1)
+}

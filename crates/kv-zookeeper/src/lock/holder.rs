@@ -1,4 +1,4 @@
-//! Finds the holder of a lock, and whether there is one, and changes the holder's value.
+//! Finds the holder of a lock, changes its value, and ends what it holds.
 
 use super::order::{held, ordered, token};
 use crate::{
@@ -17,9 +17,18 @@ use kv_core::{
     driver::{Deadline, ReadOptions, WriteOptions},
 };
 use std::time::Duration;
+use zookeeper_client::Stat;
 
-/// Finds the first contender: [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
+/// The node of the first contender: its path, its stat and its value.
+type Found = (String, Stat, Vec<u8>);
+
+/// Reads the holder: [`Store::lock_holder`](kv_core::driver::Store::lock_holder).
 pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+    Ok(found(core, name, options).await?.map(|(_, stat, value)| held(&stat, value)))
+}
+
+/// Finds the first contender.
+async fn found(core: &Core, name: &Key, options: &ReadOptions) -> Result<Option<Found>> {
     let queue = core.names.queue(name);
     'queue: loop {
         let waiting = Via::Any(&core.client).call(RetrySafety::Read, options.deadline, |connection| {
@@ -34,11 +43,12 @@ pub(crate) async fn holder(core: &Core, name: &Key, options: &ReadOptions) -> Re
         let Ok(waiting) = waiting.await? else { return Ok(None) };
         let behind = options.clone().consistency(Consistency::Stale);
         for contender in waiting {
-            let got = read(&core.client, &behind, &[Ask::Data(format!("{queue}/{contender}"))]).await?;
+            let path = format!("{queue}/{contender}");
+            let got = read(&core.client, &behind, &[Ask::Data(path.clone())]).await?;
             match got.into_iter().next() {
                 // A node without a session came by a copy of the tree, and is no contender.
                 Some(Got::Data(_, stat)) if stat.ephemeral_owner == 0 => {}
-                Some(Got::Data(value, stat)) => return Ok(Some(held(&stat, value))),
+                Some(Got::Data(value, stat)) => return Ok(Some((path, stat, value))),
                 _ => continue 'queue,
             }
         }
@@ -68,6 +78,31 @@ pub(crate) async fn set_holder(
         });
     match set.await? {
         Ok(stat) => Ok(token(stat.czxid) == fence.token()),
+        Err(answer) if answer.said == Said::NoNode => Ok(false),
+        Err(answer) => Err(answer.unexpected()),
+    }
+}
+
+/// Deletes the holder's node, if it is the one of this token:
+/// [`Store::break_lock`](kv_core::driver::Store::break_lock).
+pub(crate) async fn break_lock(
+    core: &Core,
+    name: &Key,
+    token_of: u64,
+    options: &WriteOptions,
+) -> Result<bool> {
+    let deadline = early(options.deadline);
+    let found = found(core, name, &ReadOptions::default().deadline(deadline)).await?;
+    let Some((path, ..)) = found.filter(|(_, stat, _)| token(stat.czxid) == token_of) else {
+        return Ok(false);
+    };
+    let path = &path;
+    let deleted = Via::Any(&core.client).call(RetrySafety::Write, deadline, |connection| async move {
+        let deleted = connection.session.delete(path, None);
+        Ok::<_, Problem>(deleted.await?)
+    });
+    match deleted.await? {
+        Ok(()) => Ok(true),
         Err(answer) if answer.said == Said::NoNode => Ok(false),
         Err(answer) => Err(answer.unexpected()),
     }

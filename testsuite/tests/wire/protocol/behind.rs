@@ -21,7 +21,7 @@ impl Ask {
                     }
                 }
             }
-            Self::SetHolder { token, .. } => up(token),
+            Self::SetHolder { token, .. } | Self::Break { token, .. } => up(token),
             _ => {}
         }
         self

@@ -4,9 +4,12 @@ use super::json::name;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use kv_core::{Error, ErrorKind, Result, Version};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+};
 
 /// A key as the server tells it.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub(crate) struct Pair {
     pub(crate) modified: u64,
     /// Tells whether a session holds the key.
     pub(crate) is_held: bool,
+    /// Holds the id of that session in quotes, as a part of the answer that it came in.
+    session: Bytes,
     /// Holds the value in base64, as a part of the answer that it came in.
     text: Bytes,
 }
@@ -27,6 +32,11 @@ impl Pair {
             Error::new(ErrorKind::Corrupt, why).with_cause(e)
         })?;
         Ok(value.into())
+    }
+
+    /// Returns the id of the session that holds the key; an empty one where there is none.
+    pub(crate) fn session(&self) -> Arc<str> {
+        String::from_utf8_lossy(&self.session).trim_matches('"').into()
     }
 
     /// Returns a digest of the value.
@@ -46,8 +56,8 @@ pub(super) struct RawPair<'a> {
     key: &'a RawValue,
     #[serde(borrow, default)]
     value: Option<&'a str>,
-    #[serde(default)]
-    session: Option<IgnoredAny>,
+    #[serde(borrow, default)]
+    session: Option<&'a RawValue>,
     create_index: u64,
     modify_index: u64,
 }
@@ -55,13 +65,14 @@ pub(super) struct RawPair<'a> {
 impl RawPair<'_> {
     /// Returns the key; `None` for a name that is no text.
     pub(super) fn pair(&self, body: &Bytes) -> Option<Pair> {
-        let text = self.value.map_or_else(Bytes::new, |value| body.slice_ref(value.as_bytes()));
+        let part = |text: Option<&str>| text.map_or_else(Bytes::new, |text| body.slice_ref(text.as_bytes()));
         Some(Pair {
             name: name(self.key)?,
             created: self.create_index,
             modified: self.modify_index,
             is_held: self.session.is_some(),
-            text,
+            session: part(self.session.map(RawValue::get)),
+            text: part(self.value),
         })
     }
 }

@@ -199,6 +199,15 @@ impl Batch<'_> {
         Ok(Ok(held))
     }
 
+    /// Takes the lock from the holder of this token; tells whether it is the holder.
+    pub(crate) fn break_lock(&mut self, name: &Arc<str>, token: u64) -> Done<bool> {
+        let held = self.holds(name, token);
+        if held {
+            self.hand_on(name)?;
+        }
+        Ok(Ok(held))
+    }
+
     pub(crate) fn holds(&self, name: &str, token: u64) -> bool {
         self.state.living().holder(name, self.now).is_some_and(|held| held.token == token)
     }
