@@ -57,6 +57,7 @@ fn capabilities() -> Capabilities {
     let mut locking = Locking::new(ttl.clone());
     locking.fair = false;
     locking.fenced_writes = false;
+    locking.lists = false;
     let mut capabilities = Capabilities::new("template");
     capabilities.lock = Some(locking);
     capabilities.ttl = Some(ttl);

@@ -93,6 +93,7 @@ impl<'a, F: AsyncFn() -> Result<Vec<String>, Failure>> Costs<'a, F> {
         let guard = self.of("acquire", lock("l").acquire()).await?;
         assert!(self.of("try_acquire", lock("l").try_acquire()).await?.is_none());
         self.of("fenced put", kv.put("k", "v").fenced(&guard)).await?;
+        assert!(!self.of("locks", kv.locks("")).await?.is_empty());
         self.of("set_value", guard.set_value("v")).await?;
         assert!(self.of("lock_holder", kv.lock_holder("l")).await?.is_some());
         assert!(self.of("release", guard.release()).await?);

@@ -5,8 +5,8 @@ use kv_core::{
     Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Kv, Result, Written,
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions, LockOptions,
-        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
-        async_trait,
+        LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream,
+        WriteOptions, async_trait,
     },
 };
 use kv_memory::{Config, Memory};
@@ -116,6 +116,14 @@ impl Store for Forwards {
     }
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         self.0.as_ref().lock_holder(name, options).await
+    }
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        self.0.as_ref().locks(directory, from, options).await
     }
     async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         self.0.as_ref().set_holder(fence, value, options).await

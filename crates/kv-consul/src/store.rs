@@ -4,8 +4,8 @@ use crate::{core::Core, lease, list, lock, watch, write};
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     driver::{
-        Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
-        PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+        Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, LockPage,
+        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
         async_trait,
     },
 };
@@ -98,6 +98,15 @@ impl Store for Consul {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         lock::holder(self.core(), name, options).await
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        _: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        lock::locks(self.core(), directory, options).await
     }
 
     async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {

@@ -163,12 +163,14 @@ pub struct Locking {
     pub set_value: bool,
     /// Tells whether the lock can be taken from its holder, by who knows the holder's token.
     pub breaks: bool,
+    /// Tells whether the locks that are held can be listed.
+    pub lists: bool,
 }
 
 impl Locking {
     /// Returns the abilities of locks that lack none.
     pub fn new(ttl: TtlRange) -> Self {
-        Self { ttl, fair: true, fenced_writes: true, set_value: true, breaks: true }
+        Self { ttl, fair: true, fenced_writes: true, set_value: true, breaks: true, lists: true }
     }
 }
 

@@ -192,6 +192,25 @@ impl Holder {
     }
 }
 
+/// A lock that is held, as [`Kv::locks`](crate::Kv::locks) lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct HeldLock {
+    /// The name of the lock.
+    pub name: Key,
+    /// Who holds it.
+    pub holder: Holder,
+    /// How many others stand in line for it; `None` where the server does not know.
+    pub waiters: Option<u64>,
+}
+
+impl HeldLock {
+    /// Makes a lock that is held.
+    pub fn new(name: Key, holder: Holder, waiters: Option<u64>) -> Self {
+        Self { name, holder, waiters }
+    }
+}
+
 /// The answer of [`Kv::health`](crate::Kv::health), found by one linearizable read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -124,12 +124,12 @@ mod watch;
 pub use bytes::Bytes;
 pub use capabilities::{Capabilities, Durability, ForeignKeys, Linearizable, Locking, TtlRange, Watching};
 pub use consistency::Consistency;
-pub use entry::{Entry, Health, Holder, Version, Written};
+pub use entry::{Entry, Health, HeldLock, Holder, Version, Written};
 pub use error::{Error, ErrorKind, Result};
 pub use key::{Directory, IntoKey, Key};
 pub use kv::{
     Adopt, BreakLock, Delete, DeleteTree, Exists, Get, GetMany, Guard, HealthCall, Kv, Lease, LeaseCall,
-    List, Listing, Lock, LockHolder, Next, Put, Step, Txn, Update, Updated, Watch, WatchCall,
+    List, Listing, Lock, LockHolder, Locks, Next, Put, Step, Txn, Update, Updated, Watch, WatchCall,
 };
 pub use lease_id::LeaseId;
 pub use list::{Item, Position};

@@ -68,6 +68,7 @@ async fn calls_take_the_requests_that_the_contract_allows() -> Result<(), Failur
     costs!(front, kv.put("d/a", "").fenced(&guard), [("TransactWriteItems", 1)]);
     costs!(front, guard.set_value("changed"), [("UpdateItem", 1)]);
     costs!(front, kv.lock_holder("l"), [("GetItem", 1)]);
+    assert_eq!(costs!(front, kv.locks(""), [("Query", 1)]).len(), 1);
     assert!(costs!(front, kv.new_lock("l").try_acquire(), [("UpdateItem", 1)]).is_none());
     assert!(costs!(front, guard.release(), [("UpdateItem", 1)]));
     let guard = kv.new_lock("l").acquire().await?;

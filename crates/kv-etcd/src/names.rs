@@ -65,6 +65,23 @@ impl Names {
         Range { start, end }
     }
 
+    /// Returns the range of the contenders of all locks strictly below a directory. They are in the
+    /// order of the locks: the character that ends a lock's name is smaller than all in names.
+    pub(crate) fn locks(&self, directory: &Directory) -> Range {
+        let start = self.key(&format!("{OWN}lock/{}", directory.start()));
+        let end = behind(&start);
+        Range { start, end }
+    }
+
+    /// Returns the lock in whose queue a contender is, which has this lease; `None` for a name
+    /// that is no contender's.
+    pub(crate) fn lock_of(&self, name: &[u8], lease: i64) -> Option<Key> {
+        let queue = name.strip_prefix(&*self.key(&format!("{OWN}lock/")))?;
+        let end = queue.iter().position(|&byte| byte == OWN as u8)?;
+        let lock = Key::from_stored(std::str::from_utf8(&queue[..end]).ok()?)?;
+        Self::is_contender(&self.contenders(&lock), name, lease).then_some(lock)
+    }
+
     /// Returns the name of one contender of a lock.
     pub(crate) fn contender(&self, lock: &Key, id: u64) -> Vec<u8> {
         self.key(&format!("{OWN}lock/{lock}{OWN}{id:016x}"))
@@ -157,6 +174,22 @@ mod tests {
         let own = owned(&names.contender(&Key::parse("l/m").unwrap(), 3)).unwrap();
         assert_eq!(own, Range { start: b"a/in/\x01".to_vec(), end: b"a/in/\x02".to_vec() });
         assert_eq!(owned(&names.key("l/m")), None);
+    }
+
+    #[test]
+    fn contenders_are_in_the_order_of_their_locks() {
+        let names = Names::new("p/".into());
+        let locks = ["d", "d-e", "d/a", "d/a b", "d/a/b", "d/b"].map(|lock| Key::parse(lock).unwrap());
+        let contenders: Vec<_> = locks.iter().map(|lock| names.contender(lock, 7)).collect();
+        assert!(contenders.is_sorted());
+        let range = names.locks(&Directory::parse("d").unwrap());
+        let below: Vec<_> = contenders.iter().filter(|name| range.holds(name)).collect();
+        let below: Vec<_> = below.iter().filter_map(|name| names.lock_of(name, 1)).collect();
+        assert_eq!(below, locks[2..]);
+        assert_eq!(names.lock_of(&contenders[0], 0), None);
+        assert_eq!(names.lock_of(b"p/\x01lock/d\x01junk", 1), None);
+        let all = names.locks(&Directory::root());
+        assert!(contenders.iter().all(|name| all.holds(name)) && !all.holds(&names.floor(1)));
     }
 
     #[test]

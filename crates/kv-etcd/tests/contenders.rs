@@ -71,6 +71,32 @@ async fn a_request_that_arrives_late_brings_no_earlier_value_back() -> Result<()
     Ok(())
 }
 
+/// Queues that are longer than what one request reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_with_long_queues_are_listed() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let kv = kv_etcd::open(&format!("etcd://{}/long/", node.address)).await?;
+    let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+    let lease = tool.lease_client().grant(600, None).await?.id();
+    let queues = [("a", 1500_u64), ("b", 1), ("c", 2300), ("d", 999)];
+    for (lock, count) in queues {
+        let names: Vec<_> = (0..count).map(|id| format!("long/\u{1}lock/{lock}\u{1}{id:016x}")).collect();
+        for names in names.chunks(100) {
+            let put = |name: &String| {
+                let options = etcd_client::PutOptions::new().with_lease(lease);
+                etcd_client::TxnOp::put(name.as_str(), lock, Some(options))
+            };
+            let puts: Vec<_> = names.iter().map(put).collect();
+            tool.kv_client().txn(etcd_client::Txn::new().and_then(puts)).await?;
+        }
+    }
+    let found = kv.locks("").await?;
+    let found: Vec<_> =
+        found.iter().map(|lock| (lock.name.as_str(), &lock.holder.value[..], lock.waiters)).collect();
+    assert_eq!(found, queues.map(|(lock, count)| (lock, lock.as_bytes(), Some(count - 1))));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_cannot_see_its_place_in_line_keeps_it() -> Result<(), Failure> {
     let node = &single("etcd").await?;

@@ -8,9 +8,9 @@ use crate::{
 };
 use bytes::Bytes;
 use kv_core::{
-    Fence, Holder, Key, Result,
+    Directory, Fence, Holder, Key, Result,
     backend::Alive,
-    driver::{Acquired, Deadline, LockOptions},
+    driver::{Acquired, Deadline, LockOptions, LockPage},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -27,6 +27,11 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
 /// Returns the holder of the lock.
 pub(crate) fn holder(core: &Core, name: &Key) -> Option<Holder> {
     core.look().holder(&core.lock_name(name))
+}
+
+/// Lists the locks that are held below the directory.
+pub(crate) fn locks(core: &Core, directory: &Directory) -> LockPage {
+    LockPage::select(core.look().held(&core.prefix), directory)
 }
 
 /// Changes the value of the holder, if it is still the one of this fence; tells whether it is.

@@ -11,8 +11,8 @@ use kv_core::{
     Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     backend::{Clock, directory_prefix},
     driver::{
-        Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
-        PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+        Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, LockPage,
+        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
         async_trait,
     },
 };
@@ -147,6 +147,16 @@ impl Store for Memory {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         self.0.call(Does::Read, options.deadline, || Ok(lock::holder(&self.0, name))).await
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        _: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        let locks = || Ok(lock::locks(&self.0, directory));
+        self.0.call(Does::Read, options.deadline, locks).await
     }
 
     async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {

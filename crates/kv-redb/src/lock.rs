@@ -7,9 +7,9 @@ use crate::{
     giving::Giving,
 };
 use kv_core::{
-    Bytes, Fence, Holder, Key, Result,
+    Bytes, Directory, Fence, Holder, Key, Result,
     backend::Alive,
-    driver::{Acquired, Deadline, LockOptions},
+    driver::{Acquired, Cursor, Deadline, LockOptions, LockPage},
 };
 use std::sync::Arc;
 
@@ -51,6 +51,20 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
         }
     });
     Ok(Some(Acquired { fence: Fence::new(name.clone(), token, Vec::new()), alive, release }))
+}
+
+/// Lists the locks that are held below the directory. Only the writer knows who waits.
+pub(crate) async fn locks(
+    core: &Core,
+    directory: &Directory,
+    from: Option<&Cursor>,
+    deadline: Deadline,
+) -> Result<LockPage> {
+    let place = |cursor| LockPage::place(cursor).filter(|place| place.is_below(directory));
+    let behind = from.map(|cursor| place(cursor).ok_or_else(Cursor::refused)).transpose()?;
+    let (prefix, directory) = (core.view.prefix.clone(), directory.clone());
+    let behind = behind.map(|name| core.lock_name(&name));
+    core.write(deadline, 0, move |batch| batch.held(&prefix, &directory, behind.as_deref())).await
 }
 
 /// Changes the value of the holder, if it is still the one of this fence; tells whether it is.

@@ -8,8 +8,8 @@ use crate::{
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     driver::{
-        Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
-        PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+        Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, LockPage,
+        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
         async_trait,
     },
 };
@@ -111,6 +111,15 @@ impl Store for Redb {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         lock::holder(&self.core, name, options.deadline).await
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        lock::locks(&self.core, directory, from, options.deadline).await
     }
 
     async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {

@@ -78,6 +78,17 @@ impl Names {
         [self.own("lock/", lock.as_str()), self.own("held/", lock.as_str())]
     }
 
+    /// Returns the server's pattern for the queues of all locks below the directory.
+    pub(crate) fn locks(&self, directory: &Directory) -> String {
+        pattern(&self.own("lock/", &directory.start()))
+    }
+
+    /// Returns the lock whose queue has this name.
+    pub(crate) fn lock_of(&self, name: &[u8]) -> Option<Key> {
+        let lock = name.strip_prefix(self.own("lock/", "").as_bytes())?;
+        Key::from_stored(std::str::from_utf8(lock).ok()?)
+    }
+
     pub(crate) fn session(&self, id: &str) -> String {
         self.own("session/", id)
     }

@@ -6,7 +6,7 @@ use crate::{
     core::Core,
     error::invalid,
     list,
-    lock::session::Sessions,
+    lock::{listed, session::Sessions},
     names::Names,
     watch,
     write::{adopt, tree},
@@ -21,7 +21,7 @@ use kv_core::{
     Capabilities, Directory, Entry, Error, ErrorKind, Health, Item, Key, Result, WatchEvent,
     backend::{retry::RetrySafety, stream as stream_of},
     driver::{
-        Batch, Cursor, Deadline, ListOptions, Page, ReadOptions, Target, WatchOptions, WatchStream,
+        Batch, Cursor, Deadline, ListOptions, LockPage, Page, ReadOptions, Target, WatchOptions, WatchStream,
         WriteOptions,
     },
 };
@@ -169,6 +169,12 @@ impl Spread {
         let batches = try_join_all(parts).await?;
         let deleted = batches.iter().filter_map(|batch| batch.deleted).sum();
         Ok(Batch { deleted: Some(deleted), next: batches.into_iter().find_map(|batch| batch.next) })
+    }
+
+    /// Lists the locks of all parts.
+    pub(crate) async fn locks(&self, directory: &Directory, options: &ReadOptions) -> Result<LockPage> {
+        let parts = self.parts.iter().map(|part| listed::locks(&part.core, directory, options.deadline));
+        Ok(LockPage::select(try_join_all(parts).await?.into_iter().flatten(), directory))
     }
 
     /// Starts the watch of a target.

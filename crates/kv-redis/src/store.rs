@@ -4,8 +4,8 @@ use crate::{core::Core, lease, list, lock, spread::Spread, write};
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     driver::{
-        Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, Page,
-        PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+        Acquired, Batch, Cursor, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions, LockPage,
+        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
         async_trait,
     },
 };
@@ -95,6 +95,15 @@ impl Store for Redis {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         lock::holder::holder(self.0.core(name), name, options).await
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        _: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        self.0.locks(directory, options).await
     }
 
     async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {

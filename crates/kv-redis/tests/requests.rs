@@ -36,7 +36,13 @@ async fn requests_per_call() -> Result<(), Failure> {
             let all = requests(&mut node.resp().await?).await?;
             Ok(vec!["a request".to_owned(); (all - last.replace(all)) as usize])
         };
-        let others = [("list", 2..=2), ("delete_tree", 3..=3), ("put of a forgotten script", 2..=2)];
+        let others = [
+            ("list", 2..=2),
+            ("delete_tree", 3..=3),
+            // All names are looked through, a thousand at a time.
+            ("locks", 2..=6),
+            ("put of a forgotten script", 2..=2),
+        ];
         let costs = Costs::new(asked, &others);
         costs.of_each_call(kv, 1200, Some(1200)).await?;
         let lease = costs.of("lease", kv.lease(LONG)).await?;

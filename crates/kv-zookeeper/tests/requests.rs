@@ -142,6 +142,8 @@ async fn requests_per_call() -> Result<(), Failure> {
         // With the watch of its own node, which the change has ended.
         costs!(node, 2, n => guard.set_value(n.to_string()));
         costs!(node, 3, _n => kv.lock_holder("l"));
+        // A look at each of the seven queues that there were, and at the two holders.
+        costs!(node, 2 + 7 + 2, _n => kv.locks(""));
         costs!(node, 3, _n => kv.break_lock("l").token(guard.token() + 1));
         assert!(kv.break_lock("l").token(guard.token()).await?);
         first.release().await?;

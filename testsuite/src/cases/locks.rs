@@ -4,6 +4,7 @@ mod broken;
 mod changed;
 mod ends;
 mod given_up;
+mod listed;
 
 use super::{
     put_all,
@@ -61,6 +62,9 @@ cases! {
     "lock.break/token": "who gives the holder's token ends its acquisition: others see it end, and the next in line gets the lock" => broken::token,
     "lock.break/other": "any other token ends nothing" => broken::other,
     "lock.break/lost": "the holder learns of it within the TTL, and what depends on its lock is refused at once" => broken::lost,
+    "lock.list/held": "the locks below a directory that are held are listed, in order, with who holds them, and no others" => listed::held,
+    "lock.list/waiters": "a lock is listed with the number of those who stand in line, where the server knows it" => listed::waiters,
+    "lock.list/many": "of many locks each that is held all the time is listed once, while others come and go" => listed::many,
     "key.normalised/lock": "`/a//b/` and `a/b` are one lock" => normalised,
     "key.refused/lock": "names of locks follow the rules of keys" => bad_names,
     "close/locks": "`close` ends waits for locks with `Closed`, and releases what was held" => ends::closed,

@@ -143,6 +143,12 @@ async fn locks(t: Trial) -> Verdict {
         let value = other.lock_holder("app/l").await?.map(|holder| holder.value);
         same("the value that the part's holder changed", value.as_deref(), Some(&b"you"[..]))?;
     }
+    if locking.lists {
+        for (handle, directory, name) in [(&part, "", "l"), (&kv, "app", "app/l")] {
+            let listed: Vec<_> = handle.locks(directory).await?.into_iter().map(|lock| lock.name).collect();
+            same(format!("the locks below {directory:?}"), listed, [Key::parse(name)?])?;
+        }
+    }
     let fence = guard.fence().clone();
     if locking.fenced_writes {
         kv.put("by-whole", "").fenced(&guard).await?;

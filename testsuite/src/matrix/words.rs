@@ -44,11 +44,12 @@ pub(super) fn capabilities(c: &Capabilities) -> Vec<(String, String)> {
                 || "none".to_owned(),
                 |l| {
                     format!(
-                        "{}, {}{}{}",
+                        "{}, {}{}{}{}",
                         if l.fair { "fair" } else { "unfair" },
                         if l.fenced_writes { "fenced writes" } else { "no fenced writes" },
                         if l.set_value { "" } else { ", values that stay" },
-                        if l.breaks { "" } else { ", never taken away" }
+                        if l.breaks { "" } else { ", never taken away" },
+                        if l.lists { "" } else { ", not listed" }
                     )
                 },
             ),

@@ -4,7 +4,7 @@ use crate::{fault::Fault, lease::Leases, lock, tree, txn, watch};
 use kv_core::{backend::Undo, driver::*, *};
 use kv_memory::Memory;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
@@ -28,6 +28,8 @@ pub(crate) struct State {
     /// The undo of each lock that is held.
     pub(crate) releases: Mutex<Vec<Arc<Mutex<Option<Undo>>>>>,
     pub(crate) leases: Leases,
+    /// The locks that were taken so far, with the prefix of who took them.
+    pub(crate) taken: Mutex<BTreeSet<(Arc<str>, Key)>>,
     /// Tells whether the server has no room.
     pub(crate) full: AtomicBool,
 }
@@ -486,6 +488,15 @@ impl Store for Broken {
             Fault::NamesNoHolder => None,
             _ => holder,
         })
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        lock::locks(self, directory, from, options).await
     }
 
     async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {

@@ -173,6 +173,10 @@ faults! {
     ForgetsTheChange, "a renewal brings the holder's first value back": "lock.set_value/kept";
     BreaksNothing, "a lock that is taken from its holder stays with it": "lock.break/token" "lock.break/lost";
     BreaksAnyToken, "a lock is taken from its holder by any token": "lock.break/other";
+    ListsLocksBeside, "a listing of the locks below a directory has all locks": "lock.list/held";
+    ListsFreeLocks, "a listing of locks has those that nobody holds": "lock.list/held";
+    SkipsLocks, "a listing of locks leaves some out": "lock.list/many";
+    CountsNobodyInLine, "a listing of locks counts nobody in line": "lock.list/waiters";
     // Handles and their ends
     GivesBackLater, "what is given back is gone a moment later": "close.gives_back/dropped_meanwhile";
     LivesInTheFirstRuntime, "watches work as long as the runtime that first used the handle": "runtime.outlived/opened" "runtime.outlived/first_used" "runtime.outlived/held";

@@ -139,6 +139,9 @@ pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> R
     else {
         return Ok(None);
     };
+    if store.fault == Fault::ListsFreeLocks {
+        guard(&store.state.taken).insert((store.prefix.clone(), name.clone()));
+    }
     match store.fault {
         Fault::RepeatsTokens => fence = Fence::new(fence.lock().clone(), 1, fence.proof().clone()),
         Fault::TokensFall => {
@@ -171,6 +174,30 @@ pub(crate) async fn lock(store: &Broken, name: &Key, options: &LockOptions) -> R
         _ => {}
     }
     Ok(Some(Acquired { fence, alive, release }))
+}
+
+pub(crate) async fn locks(
+    store: &Broken,
+    directory: &Directory,
+    from: Option<&Cursor>,
+    options: &ReadOptions,
+) -> Result<LockPage> {
+    let root = Directory::root();
+    let directory = if store.fault == Fault::ListsLocksBeside { &root } else { directory };
+    let mut page = store.store().locks(directory, from, options).await?;
+    match store.fault {
+        Fault::ListsFreeLocks => {
+            let taken = guard(&store.state.taken);
+            let ours = taken.iter().filter(|(of, name)| **of == *store.prefix && name.is_below(directory));
+            let free = ours.map(|(_, name)| HeldLock::new(name.clone(), Holder::new(1, ""), Some(0)));
+            let all: Vec<_> = free.chain(page.locks).collect();
+            page = LockPage::select(all, directory);
+        }
+        Fault::SkipsLocks => page.locks.retain(|lock| !lock.name.as_str().ends_with('7')),
+        Fault::CountsNobodyInLine => page.locks.iter_mut().for_each(|lock| lock.waiters = Some(0)),
+        _ => {}
+    }
+    Ok(page)
 }
 
 pub(crate) async fn set_holder(

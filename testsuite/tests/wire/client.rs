@@ -8,8 +8,8 @@ use kv_core::{
     backend::{Alive, ByRuntime, Clock, Instant, Tasks, Undo, catch_up, stream},
     driver::{
         Acquired, Batch, Cursor, Deadline, Decision, Expect, LeaseOptions, Leased, ListOptions, LockOptions,
-        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
-        async_trait,
+        LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream,
+        WriteOptions, async_trait,
     },
 };
 use std::{
@@ -663,6 +663,23 @@ impl Store for Wire {
         match self.read(Ask::Holder(name.to_string()), options.deadline, Answer::Holder(None)).await? {
             Answer::Holder(holder) => {
                 Ok(holder.map(|(token, changes, value)| Holder::new(token, value).with_changes(changes)))
+            }
+            _ => Err(confused()),
+        }
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        let from = from.map(|cursor| cursor.as_bytes().to_vec());
+        let ask = Ask::Locks { directory: directory.as_str().to_owned(), from };
+        match self.read(ask, options.deadline, Answer::Locks(Vec::new(), None)).await? {
+            Answer::Locks(locks, next) => {
+                let locks = locks.into_iter().map(Lock::held).collect::<Result<_>>()?;
+                Ok(LockPage { locks, next: next.map(Cursor::new) })
             }
             _ => Err(confused()),
         }

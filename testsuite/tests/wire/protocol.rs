@@ -3,8 +3,8 @@
 mod behind;
 
 use kv_core::{
-    Condition, Directory, Entry, Error, ErrorKind, Fence, Item, Key, LeaseId, Position, Result, Version,
-    WatchEvent, Written,
+    Condition, Directory, Entry, Error, ErrorKind, Fence, HeldLock, Holder, Item, Key, LeaseId, Position,
+    Result, Version, WatchEvent, Written,
     driver::{Decision, Expect, PutOptions, Target, Transaction, Write},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -76,6 +76,10 @@ pub(super) enum Ask {
     /// Gives a lock, a place in the queue or a lease back.
     End(Id),
     Holder(String),
+    Locks {
+        directory: String,
+        from: Option<Bytes>,
+    },
     /// Changes the value of the holder, if it has this token.
     SetHolder {
         name: String,
@@ -108,10 +112,21 @@ pub(super) enum Answer {
     Leased(String),
     /// The token, how often the value was changed, and the value.
     Holder(Option<(u64, u64, Bytes)>),
+    Locks(Vec<Lock>, Option<Bytes>),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Row(String, Bytes, At);
+
+/// A lock that is held.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Lock {
+    name: String,
+    token: u64,
+    changes: u64,
+    value: Bytes,
+    waiters: Option<u64>,
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Listed {
@@ -252,6 +267,21 @@ impl From<&Entry> for Row {
 impl Row {
     pub(super) fn entry(self) -> Result<Entry> {
         Ok(Entry::new(key(&self.0)?, self.1, version(self.2)))
+    }
+}
+
+impl From<&HeldLock> for Lock {
+    fn from(lock: &HeldLock) -> Self {
+        let HeldLock { name, holder, waiters, .. } = lock;
+        let (token, changes, value) = (holder.token, holder.changes, holder.value.to_vec());
+        Self { name: name.to_string(), token, changes, value, waiters: *waiters }
+    }
+}
+
+impl Lock {
+    pub(super) fn held(self) -> Result<HeldLock> {
+        let holder = Holder::new(self.token, self.value).with_changes(self.changes);
+        Ok(HeldLock::new(key(&self.name)?, holder, self.waiters))
     }
 }
 

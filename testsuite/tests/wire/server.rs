@@ -545,6 +545,11 @@ impl Link {
                 let holder = store.lock_holder(&key(&name)?, &read).await?;
                 Answer::Holder(holder.map(|holder| (holder.token, holder.changes, holder.value.to_vec())))
             }
+            Ask::Locks { directory: name, from } => {
+                let page = store.locks(&directory(&name)?, from.map(Cursor::new).as_ref(), &read).await?;
+                let next = page.next.map(|cursor| cursor.as_bytes().to_vec());
+                Answer::Locks(page.locks.iter().map(Lock::from).collect(), next)
+            }
             Ask::SetHolder { name, token, value } => {
                 let fence = Fence::new(key(&name)?, token, "");
                 Answer::Done(store.set_holder(&fence, value.into(), &write).await?)

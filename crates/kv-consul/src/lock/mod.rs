@@ -9,18 +9,19 @@ pub(crate) mod sessions;
 use crate::{
     client::{
         Purpose,
-        api::{self, Done, Op},
+        api::{self, Done, Op, Pair},
     },
     core::Core,
+    names::lock_of,
 };
 use kv_core::{
-    Bytes, ErrorKind, Fence, Holder, Key, Result,
+    Bytes, Directory, ErrorKind, Fence, HeldLock, Holder, Key, Result,
     backend::{queue::lock as acquire, unique},
-    driver::{Acquired, LockOptions, ReadOptions, WriteOptions},
+    driver::{Acquired, LockOptions, LockPage, ReadOptions, WriteOptions},
 };
-use line::{first, may_read};
+use line::{contends, first, may_read};
 use queue::LockQueue;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Does [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
@@ -81,4 +82,29 @@ pub(crate) async fn break_lock(core: &Core, name: &Key, token: u64, options: &Wr
         Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(false),
         done => Ok(matches!(done?, Done::Committed(_))),
     }
+}
+
+/// Does [`Store::locks`](kv_core::driver::Store::locks): the server tells all contenders at once.
+pub(crate) async fn locks(core: &Core, directory: &Directory, options: &ReadOptions) -> Result<LockPage> {
+    let (area, purpose) = (core.names.locks(), Purpose::of(options));
+    let pairs = api::tree(&core.client, purpose, options.deadline, &area).await?;
+    let mut lines = BTreeMap::<Key, (&Pair, u64)>::new();
+    for pair in &pairs {
+        let Some(lock) = contends(&core.names, pair).and_then(|contender| lock_of(&contender)) else {
+            continue;
+        };
+        let (first, contenders) = lines.entry(lock).or_insert((pair, 0));
+        *contenders += 1;
+        if pair.created < first.created {
+            *first = pair;
+        }
+    }
+    if lines.is_empty() {
+        may_read(core, purpose, options.deadline, &area).await?;
+    }
+    let held = lines.into_iter().filter(|(lock, _)| lock.is_below(directory));
+    let held = held.map(|(lock, (first, contenders))| {
+        Ok(HeldLock::new(lock, line::holder(first)?, Some(contenders - 1)))
+    });
+    Ok(LockPage::select(held.collect::<Result<Vec<_>>>()?, directory))
 }

@@ -2,9 +2,9 @@
 //!
 //! It is exclusive, keeps itself alive, carries a growing token and can be read by others, on any
 //! store that keeps the promises of `put`, `delete`, `get` and `watch`, keys of [`Key::internal`]
-//! included. It is not fair, and a transaction cannot be made conditional on it: say so in
-//! [`Locking`](crate::Locking). An acquisition takes four requests; a change of its value, and its
-//! end by another, take two.
+//! included. It is not fair, a transaction cannot be made conditional on it, and nothing lists it:
+//! say so in [`Locking`](crate::Locking). An acquisition takes four requests; a change of its
+//! value, and its end by another, take two.
 
 use super::{Alive, Clock, Tasks, lock as guard, stream};
 use crate::{

@@ -13,6 +13,7 @@
 //! | `lease` | [`LeaseOptions`] | [`Leased`] |
 //! | `lock`, `lock_holder` | [`LockOptions`], [`ReadOptions`] | [`Acquired`], [`Holder`](crate::Holder) |
 //! | `set_holder`, `break_lock` | [`Fence`](crate::Fence), or the token; [`WriteOptions`] | whether the lock is held, or was |
+//! | `locks` | where to go on, [`ReadOptions`] | [`LockPage`] |
 //!
 //! Every call has a [`Deadline`]. [`Kv::new`](crate::Kv::new) makes a handle of a store, and
 //! [`Kv::layer`](crate::Kv::layer) puts a [`Layer`] over it.
@@ -31,7 +32,7 @@ pub use layer::Layer;
 pub use options::{
     Expect, LeaseOptions, ListOptions, LockOptions, PutOptions, ReadOptions, WatchOptions, WriteOptions,
 };
-pub use page::{Batch, Cursor, Page};
+pub use page::{Batch, Cursor, LockPage, Page};
 pub use store::{Acquired, AsStore, Leased, Store};
 pub use target::{Target, WatchStream};
 pub use transaction::{Decision, Transaction, Write};

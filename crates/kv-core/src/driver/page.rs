@@ -1,7 +1,8 @@
 //! One page of a listing, one batch of a deletion, and where the next begins.
 
-use crate::{Directory, Entry, Error, ErrorKind, Item, Key, Position, driver::ListOptions};
+use crate::{Directory, Entry, Error, ErrorKind, HeldLock, Item, Key, Position, driver::ListOptions};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 
 /// A backend's own note of where the next page begins; opaque to everyone else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -104,6 +105,47 @@ impl Page {
             Some(directory) => Key::from_stored(directory).map(|k| Position::Directory(k.as_directory())),
             None => Key::from_stored(name).map(Position::Key),
         }
+    }
+}
+
+/// A part of a listing of locks, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LockPage {
+    /// The locks that were found to be held, in ascending order of their names.
+    pub locks: Vec<HeldLock>,
+    /// The place at which the next page begins; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+impl LockPage {
+    /// Makes the only page, for backends whose server answers with all locks: it leaves out those
+    /// that do not lie below the directory, and sorts the others. Of a lock that comes twice the
+    /// later one counts.
+    ///
+    /// ```
+    /// use kv_core::{Directory, Error, HeldLock, Holder, Key, driver::LockPage};
+    ///
+    /// let lock = |name: &str| HeldLock::new(Key::parse(name).unwrap(), Holder::new(1, ""), None);
+    /// let page = LockPage::select(["d/b", "e", "d", "d/a"].map(lock), &Directory::parse("d")?);
+    /// let names: Vec<_> = page.locks.iter().map(|lock| lock.name.as_str()).collect();
+    /// assert_eq!(names, ["d/a", "d/b"]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn select(locks: impl IntoIterator<Item = HeldLock>, directory: &Directory) -> Self {
+        let below = locks.into_iter().filter(|lock| lock.name.is_below(directory));
+        let found: BTreeMap<_, _> = below.map(|lock| (lock.name.clone(), lock)).collect();
+        Self { locks: found.into_values().collect(), next: None }
+    }
+
+    /// Returns, for backends whose server seeks by name, the cursor of a page that begins behind
+    /// this lock.
+    pub fn behind(name: &Key) -> Cursor {
+        Cursor::new(name.as_str().to_owned())
+    }
+
+    /// Returns, for backends, the lock that [`behind`](Self::behind) noted.
+    pub fn place(cursor: &Cursor) -> Option<Key> {
+        Key::from_stored(std::str::from_utf8(cursor.as_bytes()).ok()?)
     }
 }
 

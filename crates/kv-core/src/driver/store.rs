@@ -1,8 +1,8 @@
 //! The trait that a backend implements.
 
 use super::{
-    Batch, Cursor, Decision, Expect, LeaseOptions, ListOptions, LockOptions, Page, PutOptions, ReadOptions,
-    Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+    Batch, Cursor, Decision, Expect, LeaseOptions, ListOptions, LockOptions, LockPage, Page, PutOptions,
+    ReadOptions, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
 };
 use crate::{
     Capabilities, Directory, Entry, Fence, Health, Holder, Item, Key, LeaseId, Result, Written, backend,
@@ -146,6 +146,20 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         let _ = (name, options);
         Err(self.capabilities().unsupported("locks"))
+    }
+
+    /// Returns one page of the locks strictly below the directory that are held, in ascending
+    /// order of their names. It begins where `from` noted. Over all pages, a lock that is held all
+    /// the time, by whomever, appears once, and one that is never held does not appear. A page may
+    /// be empty and still have a next one. Provided: `Unsupported`.
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        let _ = (directory, from, options);
+        Err(self.capabilities().unsupported("listings of locks"))
     }
 
     /// Changes the value that others read of the holder, if the lock is still held by the
@@ -311,6 +325,9 @@ macro_rules! forward {
             }
             async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
                 (**self).lock_holder(name, options).await
+            }
+            async fn locks(&self, dir: &Directory, from: Option<&Cursor>, options: &ReadOptions) -> Result<LockPage> {
+                (**self).locks(dir, from, options).await
             }
             async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
                 (**self).set_holder(fence, value, options).await

@@ -2,7 +2,7 @@
 
 use super::{
     Adopt, BreakLock, Delete, DeleteTree, Exists, Get, GetMany, HealthCall, Kv, LeaseCall, List, Lock,
-    LockHolder, Next, Put, Txn, Update, WatchCall,
+    LockHolder, Locks, Next, Put, Txn, Update, WatchCall,
 };
 #[allow(unused_imports, reason = "the documentation speaks of them")]
 use crate::{Capabilities, Error, ErrorKind, Lease, Watch};
@@ -494,6 +494,36 @@ impl Kv {
     #[doc(alias = "owner")]
     pub fn lock_holder(&self, name: impl IntoKey) -> LockHolder {
         LockHolder::new(self, name.into_key())
+    }
+
+    /// Lists the locks strictly below a directory that are held, in ascending byte order of their
+    /// names: each with its holder and, where the server knows, how many others stand in line.
+    /// Locks are no keys, and no other listing shows them. Awaited it is a `Vec`;
+    /// [`Locks::stream`] fetches page by page. A lock that is held all the time appears once; what
+    /// changes meanwhile may be shown as it was or as it is.
+    ///
+    /// # Errors
+    /// [`InvalidKey`](ErrorKind::InvalidKey) and [`Unsupported`](ErrorKind::Unsupported) before
+    /// any I/O; else those of [`list`](Self::list).
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing behind: the request may still be answered, to
+    /// nobody.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// let kv = kv_memory::open("memory://").await?;
+    /// let guard = kv.new_lock("jobs/nightly").value("host-1").acquire().await?;
+    /// let held = kv.locks("jobs").await?;
+    /// assert_eq!((held[0].name.as_str(), held[0].waiters), ("jobs/nightly", Some(0)));
+    /// assert_eq!((held[0].holder.token, held.len()), (guard.token(), 1));
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "list_locks")]
+    #[doc(alias = "holders")]
+    pub fn locks(&self, directory: impl IntoKey) -> Locks {
+        Locks::new(self, directory.into_directory())
     }
 
     /// Ends the acquisition of a lock that has the token of [`BreakLock::token`], and no other, if

@@ -154,7 +154,7 @@ awaitable!(List => Vec<Entry>, List::run);
 pub struct Listing<T>(Mutex<BoxStream<'static, Result<T>>>);
 
 impl<T> Listing<T> {
-    fn new(stream: BoxStream<'static, Result<T>>) -> Self {
+    pub(super) fn new(stream: BoxStream<'static, Result<T>>) -> Self {
         Self(Mutex::new(stream))
     }
 

@@ -79,6 +79,9 @@ impl Store for Silent {
     async fn lock_holder(&self, _: &Key, _: &ReadOptions) -> Result<Option<Holder>> {
         self.silence().await
     }
+    async fn locks(&self, _: &Directory, _: Option<&Cursor>, _: &ReadOptions) -> Result<LockPage> {
+        self.silence().await
+    }
     async fn set_holder(&self, _: &Fence, _: Bytes, _: &WriteOptions) -> Result<bool> {
         self.silence().await
     }

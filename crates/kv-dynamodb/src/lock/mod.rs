@@ -11,6 +11,7 @@
 
 mod attempt;
 pub(crate) mod ended;
+pub(crate) mod listed;
 mod release;
 pub(crate) mod tokens;
 pub(crate) mod value;

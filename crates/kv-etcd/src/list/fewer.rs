@@ -9,7 +9,7 @@ pub(super) const STEP: usize = 64;
 
 /// Asks for so many keys, and for fewer where these were too much: for the connection within the
 /// deadline, or for one answer of the server. Returns for how many it asked last.
-pub(super) async fn fewer<T, F>(
+pub(crate) async fn fewer<T, F>(
     most: usize,
     deadline: Deadline,
     ask: impl Fn(usize, Deadline) -> F,

@@ -3,6 +3,7 @@
 mod fewer;
 mod read;
 
+pub(crate) use fewer::fewer;
 pub(crate) use read::{exists, get, get_many, purpose, read_names, reading};
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     names::{after, behind},
 };
 use etcd_client::KeyValue;
-use fewer::{STEP, fewer};
+use fewer::STEP;
 use kv_core::{
     Directory, Error, ErrorKind, Item, Position, Result,
     driver::{Cursor, ListOptions, Page, ReadOptions},

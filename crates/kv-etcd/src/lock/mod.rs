@@ -4,10 +4,12 @@ mod contender;
 mod delete_watcher;
 mod enter;
 mod holder;
+mod listed;
 mod queue;
 pub(crate) mod sessions;
 
 pub(crate) use holder::{break_lock, holder, set_holder};
+pub(crate) use listed::page as locks;
 
 use crate::{
     client::{Purpose, answer::create_revision},

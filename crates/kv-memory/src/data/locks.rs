@@ -6,7 +6,7 @@ use super::{
 };
 use crate::error;
 use bytes::Bytes;
-use kv_core::{Entry, Holder, Result, Version, WatchEvent, backend::Alive, driver::LockOptions};
+use kv_core::{Entry, HeldLock, Holder, Result, Version, WatchEvent, backend::Alive, driver::LockOptions};
 use std::{collections::VecDeque, time::Duration};
 use tokio::sync::oneshot;
 
@@ -14,6 +14,16 @@ impl Data {
     pub(crate) fn holder(&self, lock: &LockName) -> Option<Holder> {
         let Held { token, value, changes, .. } = &self.locks.get(lock)?.holder;
         Some(Holder::new(*token, value.clone()).with_changes(*changes))
+    }
+
+    /// Returns the locks that are held, of clients with this prefix.
+    pub(crate) fn held<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = HeldLock> + 'a {
+        let ours = self.locks.iter().filter(move |((of, _), _)| **of == *prefix);
+        ours.map(|((_, name), Line { holder, waiting })| {
+            let waiters = waiting.iter().filter(|waiter| !waiter.turn.is_closed()).count();
+            let holder = Holder::new(holder.token, holder.value.clone()).with_changes(holder.changes);
+            HeldLock::new(name.clone(), holder, Some(waiters as u64))
+        })
     }
 
     /// Changes the value of the holder, if it is the one of this token; tells whether it is.

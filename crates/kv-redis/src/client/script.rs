@@ -42,6 +42,7 @@ scripts! {
     LEAVE: "../lua/line.lua", "../lua/leave.lua";
     LIST: "../lua/list.lua";
     LIVES: "../lua/lives.lua";
+    LOCKS: "../lua/line.lua", "../lua/locks.lua";
     PARTS: "../lua/parts.lua";
     READ: "../lua/read.lua";
     SESSION: "../lua/line.lua", "../lua/session.lua";

@@ -3,6 +3,7 @@
 
 mod contender;
 pub(crate) mod holder;
+pub(crate) mod listed;
 mod listen;
 mod next_look;
 mod requests;

@@ -5,8 +5,4 @@ has(KEYS[5], 'zset')
 has(KEYS[6], 'hash')
 local first, score = found_in_front(ARGV[2])
 if not first then return { false, '', 0, last_number() } end
-local number = tonumber(score)
-if not number or number < 1 or number > greatest or number ~= math.floor(number) then
-    damaged(KEYS[5], 'is a line with the number ' .. score .. ', which we never give')
-end
-return { text(number), call('HGET', KEYS[6], first) or '', left_of(first), last_number() }
+return { number_of(ARGV[2], score), call('HGET', KEYS[6], first) or '', left_of(first), last_number() }

@@ -21,6 +21,15 @@ local function found_in_front(lock)
     end
 end
 
+-- The number of a contender, as text.
+local function number_of(lock, score)
+    local number = tonumber(score)
+    if not number or number < 1 or number > greatest or number ~= math.floor(number) then
+        damaged(queue_of(lock), 'is a line with the number ' .. score .. ', which we never give')
+    end
+    return text(number)
+end
+
 -- Whether the queue is there, and whether one of its records is none of ours.
 local function look_at(lock)
     local queue, brought = type_of(queue_of(lock)), type_of(brought_to(lock))

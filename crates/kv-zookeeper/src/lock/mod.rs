@@ -4,6 +4,7 @@ mod contender;
 mod enter;
 pub(crate) mod holder;
 mod leave;
+pub(crate) mod listed;
 pub(crate) mod order;
 mod sessions;
 

@@ -37,6 +37,7 @@ impl Answer {
             Self::Entry(Some(row)) => down(&mut row.2.0),
             Self::Written(at, _) => down(&mut at.0),
             Self::Locked(Some(token)) | Self::Holder(Some((token, ..))) => down(token),
+            Self::Locks(locks, _) => locks.iter_mut().for_each(|lock| down(&mut lock.token)),
             Self::Committed(written) => written.iter_mut().flatten().for_each(|(at, _)| down(&mut at.0)),
             Self::Page(items, _) => {
                 for item in items {

@@ -1,16 +1,24 @@
 //! Leases and locks within one transaction of the writer.
 
 use super::{Asked, Batch, Done, Redb};
-use crate::engine::{
-    event::Event,
-    format::{Inline, inline},
-    state::{Held, Leased, Waiter},
-    time::millis,
+use crate::{
+    engine::{
+        event::Event,
+        format::{Inline, inline},
+        state::{Held, Leased, Waiter},
+        time::millis,
+    },
+    names,
 };
-use kv_core::{Bytes, Version};
+use kv_core::{Bytes, Directory, HeldLock, Holder, Version, driver::LockPage};
 use redb::ReadableTable;
-use std::{sync::Arc, time::Duration};
+use std::{ops::Bound, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
+
+/// The most locks of one page of a listing.
+const LISTED: usize = 256;
+/// A page takes no further lock when its values are this many bytes already.
+const BYTES: usize = 1 << 20;
 
 /// Leases.
 impl Batch<'_> {
@@ -206,6 +214,40 @@ impl Batch<'_> {
             self.hand_on(name)?;
         }
         Ok(Ok(held))
+    }
+
+    /// Returns a page of the locks that are held below a directory, of the store of this prefix:
+    /// those whose names come behind this one.
+    pub(crate) fn held(&self, prefix: &str, directory: &Directory, behind: Option<&str>) -> Done<LockPage> {
+        let (base, mut page, mut bytes) = (directory.start(), LockPage::default(), 0);
+        let from = behind.map_or(Bound::Included(&*base), Bound::Excluded);
+        for row in self.locks.range::<&str>((from, Bound::Unbounded))? {
+            let (name, row) = row?;
+            let (name, (token, _, value)) = (name.value(), row.value());
+            if !name.starts_with(&base) {
+                break;
+            }
+            let lock = names::lock_key(prefix, name).filter(|lock| lock.is_below(directory));
+            let Some(lock) = lock.filter(|_| self.holds(name, token)) else { continue };
+            if page.locks.len() >= LISTED || bytes >= BYTES {
+                page.next = page.locks.last().map(|last| LockPage::behind(&last.name));
+                break;
+            }
+            let value = match value {
+                Some(value) => Bytes::copy_from_slice(value),
+                None => match self.large.get(token)? {
+                    Some(value) => Bytes::copy_from_slice(value.value()),
+                    None => return Err(redb::Error::Corrupted(format!("no value of version {token}"))),
+                },
+            };
+            bytes += value.len();
+            let changes = self.changes.get(name)?.map_or(0, |changes| changes.value());
+            let queue = self.state.queues.get(name).into_iter().flatten();
+            let waiters = queue.filter(|waiter| !waiter.granted.is_closed()).count();
+            let holder = Holder::new(token, value).with_changes(changes);
+            page.locks.push(HeldLock::new(lock, holder, Some(waiters as u64)));
+        }
+        Ok(Ok(page))
     }
 
     pub(crate) fn holds(&self, name: &str, token: u64) -> bool {
