@@ -1,0 +1,210 @@
+//! One watch of the layer: it begins by a watch of its own below, and goes on by a shared one.
+
+use super::{
+    fold::Fold,
+    upstream::{Link, Upstreams, next},
+};
+use kv_core::{
+    Error, ErrorKind, Key, Result, Version, WatchEvent,
+    backend::watch::{Change, Detail, Listed, Listing, Source, WatchState},
+    driver::{Target, WatchOptions, WatchStream},
+};
+use std::{collections::VecDeque, future::pending, sync::Arc};
+
+/// The most keys, and the most bytes of values, of one page.
+const PAGE_KEYS: usize = 1000;
+const PAGE_BYTES: usize = 1 << 20;
+
+/// A reader of a target, as a source of the watch engine.
+pub(super) struct Reader {
+    upstreams: Arc<Upstreams>,
+    target: Target,
+    options: WatchOptions,
+    backend: &'static str,
+    feed: Feed,
+    /// `None` where there is no shared watch to join, or where the last one is over for good.
+    link: Option<Link>,
+    /// A list is being taken.
+    is_listing: bool,
+}
+
+/// Where the events come from.
+enum Feed {
+    /// Nothing is read yet, or not any more.
+    None,
+    /// A watch of this reader alone, which is as fresh as a watch without the layer.
+    Own(Own),
+    /// The shared watch, once it has come to what the own one had told.
+    Shared,
+}
+
+struct Own {
+    changes: WatchStream,
+    fold: Fold,
+    is_synced: bool,
+    /// What was told before the first `Synced`, and is no part of a list.
+    late: VecDeque<WatchEvent>,
+}
+
+impl Reader {
+    pub(super) fn new(upstreams: &Arc<Upstreams>, target: &Target, options: &WatchOptions) -> Self {
+        let backend = upstreams.store.as_ref().capabilities().backend;
+        let (target, options) = (target.clone(), options.clone());
+        let (feed, link, is_listing) = (Feed::None, None, false);
+        Self { upstreams: upstreams.clone(), target, options, backend, feed, link, is_listing }
+    }
+
+    fn join(&mut self) {
+        self.link = self.upstreams.join(&self.target, &self.options);
+    }
+
+    /// Begins a watch of this reader alone.
+    async fn begin(&mut self) -> Result<()> {
+        let changes = self.upstreams.store.as_ref().watch(&self.target, &self.options).await?;
+        let (fold, late) = (Fold::default(), VecDeque::new());
+        self.feed = Feed::Own(Own { changes, fold, is_synced: false, late });
+        Ok(())
+    }
+
+    /// Reads a page of what the own watch tells up to its first `Synced`.
+    async fn page(&mut self) -> Result<Listing<()>> {
+        let Feed::Own(own) = &mut self.feed else {
+            return Err(Error::new(ErrorKind::Other, "the watch that was listed has ended"));
+        };
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while !own.is_synced && entries.len() < PAGE_KEYS && bytes < PAGE_BYTES {
+            let event = match next(&mut own.changes).await {
+                Ok(event) => event,
+                Err(e) => {
+                    self.feed = Feed::None;
+                    return Err(e);
+                }
+            };
+            own.fold.apply(&event, &self.upstreams.hashes);
+            match event {
+                WatchEvent::Put(entry) => {
+                    bytes += entry.value.len();
+                    entries.push(Listed::Entry(entry));
+                }
+                // It may be on an earlier page.
+                delete @ WatchEvent::Delete { .. } => own.late.push_back(delete),
+                WatchEvent::Synced => own.is_synced = true,
+            }
+        }
+        let next = (!own.is_synced).then_some(());
+        Ok(Listing::Page { entries, position: None, next })
+    }
+
+    /// Returns a list of what was delivered, if that is what is there still, and versions are enough.
+    fn as_delivered(&self, delivered: &WatchState) -> Option<Listing<()>> {
+        if delivered.detail() == Detail::Values && !delivered.is_empty() {
+            return None;
+        }
+        let at = |key: &Key| delivered.version(key);
+        let there = match &self.feed {
+            Feed::None => None,
+            Feed::Shared => self.link.as_ref()?.is_as(delivered.len(), at),
+            Feed::Own(own) if !own.is_synced || own.fold.len() != delivered.len() => None,
+            Feed::Own(own) => {
+                let all = own.fold.iter();
+                all.map(|(key, version)| (at(key) == Some(version)).then(|| (key.clone(), version))).collect()
+            }
+        };
+        let entries = there?.into_iter().map(|(key, version)| Listed::Version(key, version)).collect();
+        Some(Listing::Page { entries, position: None, next: None })
+    }
+}
+
+impl Source for Reader {
+    type Token = ();
+
+    fn backend(&self) -> &'static str {
+        self.backend
+    }
+
+    async fn subscribe(&mut self) -> Result<()> {
+        if self.link.as_ref().is_none_or(Link::is_over) {
+            if matches!(self.feed, Feed::Shared) {
+                self.feed = Feed::None;
+            }
+            self.join();
+        }
+        self.is_listing = true;
+        Ok(())
+    }
+
+    async fn list(&mut self, delivered: &WatchState, from: Option<&()>) -> Result<Listing<()>> {
+        if from.is_none() {
+            if let Some(listing) = self.as_delivered(delivered) {
+                return Ok(listing);
+            }
+            self.begin().await?;
+        }
+        self.page().await
+    }
+
+    async fn next(&mut self, _: &WatchState) -> Result<Change> {
+        self.is_listing = false;
+        loop {
+            let own = match &mut self.feed {
+                Feed::None => return Ok(Change::Lagged),
+                Feed::Shared => {
+                    let Some(link) = &self.link else { return Ok(Change::Lagged) };
+                    return Ok(match link.next().await? {
+                        // It was read again: the engine then tells so.
+                        Some(WatchEvent::Synced) | None => Change::Lagged,
+                        Some(event) => Change::Event(event),
+                    });
+                }
+                Feed::Own(own) => own,
+            };
+            if let Some(event) = own.late.pop_front() {
+                return Ok(Change::Event(event));
+            }
+            if self.link.as_ref().is_some_and(|link| link.is_at(&own.fold)) {
+                self.feed = Feed::Shared;
+                continue;
+            }
+            let link = self.link.as_ref();
+            let shared = async {
+                match link {
+                    Some(link) => link.next().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                event = next(&mut own.changes) => {
+                    let event = event.inspect_err(|_| self.feed = Feed::None)?;
+                    return Ok(self.told(event));
+                }
+                news = shared => match news {
+                    // The shared watch has come further.
+                    Ok(Some(_)) => {}
+                    Ok(None) if self.link.as_ref().is_some_and(Link::is_over) => self.join(),
+                    Ok(None) => {}
+                    Err(_) => self.link = None,
+                },
+            }
+        }
+    }
+
+    /// The events of a watch below are in order: whatever differs is news. A list is compared with
+    /// what was delivered before it by the order of the versions.
+    fn follows(&self, delivered: Version, found: Version) -> bool {
+        !self.is_listing || found > delivered
+    }
+}
+
+impl Reader {
+    /// Notes an event of the own watch, and returns what it is to the engine.
+    fn told(&mut self, event: WatchEvent) -> Change {
+        if let Feed::Own(own) = &mut self.feed {
+            own.fold.apply(&event, &self.upstreams.hashes);
+        }
+        match event {
+            WatchEvent::Synced => Change::Lagged,
+            event => Change::Event(event),
+        }
+    }
+}
