@@ -62,7 +62,7 @@ use upstream::Upstreams;
 ///     while changes.event().await? != WatchEvent::Synced {}
 ///     readers.push(changes);
 /// }
-/// kv.put("config/a", "2").await?; // one event below
+/// kv.put("config/a", "2").await?;
 /// for changes in &mut readers {
 ///     assert!(matches!(changes.event().await?, WatchEvent::Put(entry) if entry.value == "2"));
 /// }

@@ -92,7 +92,18 @@ impl Reader {
             }
         }
         let next = (!own.is_synced).then_some(());
+        self.switch();
         Ok(Listing::Page { entries, position: None, next })
+    }
+
+    /// Goes on by the shared watch, if it has come to all that the own one has told.
+    fn switch(&mut self) -> bool {
+        let (Feed::Own(own), Some(link)) = (&self.feed, &self.link) else { return false };
+        let is_at = own.is_synced && own.late.is_empty() && link.is_at(&own.fold);
+        if is_at {
+            self.feed = Feed::Shared;
+        }
+        is_at
     }
 
     /// Returns a list of what was delivered, if that is what is there still, and versions are enough.
@@ -161,10 +172,10 @@ impl Source for Reader {
             if let Some(event) = own.late.pop_front() {
                 return Ok(Change::Event(event));
             }
-            if self.link.as_ref().is_some_and(|link| link.is_at(&own.fold)) {
-                self.feed = Feed::Shared;
+            if self.switch() {
                 continue;
             }
+            let Feed::Own(own) = &mut self.feed else { continue };
             let link = self.link.as_ref();
             let shared = async {
                 match link {
