@@ -1,0 +1,131 @@
+//! What two stores have: copied from one to the other, and compared.
+
+use super::{Difference, Tee};
+use kv_core::{Directory, Entry, IntoKey, Key, Kv, Result};
+use std::cmp::Ordering;
+
+/// The keys that are read at a time.
+const BATCH: usize = 32;
+
+impl Tee {
+    /// Copies what lies below a directory from one store to the other, and returns how many keys
+    /// were written. It deletes nothing. It may run while handles with the layer write, and can be
+    /// called again: a key that has the same value in both is not written.
+    ///
+    /// The copies have no TTL, since no store tells what is left of one. Copy directories whose keys
+    /// expire, or live under leases, only if that is fine; written through the layer they have theirs.
+    ///
+    /// # Errors
+    /// Those of both stores; what was copied until then stays.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has copied a part.
+    pub async fn copy(from: &Kv, to: &Kv, directory: impl IntoKey) -> Result<u64> {
+        let (mut keys, mut batch, mut copied) = (from.list(directory).keys(), Vec::new(), 0);
+        loop {
+            let key = keys.next().await.transpose()?;
+            let is_end = key.is_none();
+            batch.extend(key);
+            if is_end || batch.len() >= BATCH {
+                copied += copy_all(from, to, &batch).await?;
+                batch.clear();
+            }
+            if is_end {
+                return Ok(copied);
+            }
+        }
+    }
+
+    /// Compares what lies below a directory in two stores, by names and values, and returns what
+    /// differs, in the order of the keys. Each difference was seen twice; while others write, what
+    /// is just being copied can be among them.
+    ///
+    /// # Errors
+    /// Those of both stores.
+    ///
+    /// # Cancel safety
+    /// Nothing is written.
+    pub async fn differences(from: &Kv, to: &Kv, directory: impl IntoKey) -> Result<Vec<Difference>> {
+        let directory: Directory = directory.into_directory()?;
+        let (mut ours, mut theirs) = (from.list(&directory).entries(), to.list(&directory).entries());
+        let (mut one, mut other) = (ours.next().await.transpose()?, theirs.next().await.transpose()?);
+        let mut found = Vec::new();
+        loop {
+            let order = match (&one, &other) {
+                (None, None) => return Ok(found),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(one), Some(other)) => one.key.cmp(&other.key),
+            };
+            let suspect = match (&one, &other) {
+                (Some(one), Some(other)) if order == Ordering::Equal && one.value == other.value => None,
+                (Some(one), _) if order != Ordering::Greater => Some(one.key.clone()),
+                (_, other) => other.as_ref().map(|other| other.key.clone()),
+            };
+            if let Some(key) = suspect {
+                found.extend(differ(from, to, key).await?);
+            }
+            if order != Ordering::Greater {
+                one = ours.next().await.transpose()?;
+            }
+            if order != Ordering::Less {
+                other = theirs.next().await.transpose()?;
+            }
+        }
+    }
+}
+
+fn value(entry: Option<&Entry>) -> Option<&[u8]> {
+    entry.map(|entry| &*entry.value)
+}
+
+/// Looks once more whether a key differs.
+async fn differ(from: &Kv, to: &Kv, key: Key) -> Result<Option<Difference>> {
+    let (there, here) = (to.get(&key).await?, from.get(&key).await?);
+    Ok(match (value(here.as_ref()), value(there.as_ref())) {
+        (here, there) if here == there => None,
+        (Some(_), None) => Some(Difference::Missing(key)),
+        (None, _) => Some(Difference::Extra(key)),
+        (Some(_), Some(_)) => Some(Difference::Value(key)),
+    })
+}
+
+async fn copy_all(from: &Kv, to: &Kv, keys: &[Key]) -> Result<u64> {
+    // The other store is read first, as by the layer: a copy that is late then finds its key changed.
+    let there = to.get_many(keys).await?;
+    let here = from.get_many(keys).await?;
+    let mut copied = 0;
+    for ((key, here), there) in keys.iter().zip(here).zip(there) {
+        copied += u64::from(copy_one(from, to, key, here, there).await?);
+    }
+    Ok(copied)
+}
+
+/// Copies one key, and returns whether it was written.
+async fn copy_one(
+    from: &Kv,
+    to: &Kv,
+    key: &Key,
+    mut here: Option<Entry>,
+    mut there: Option<Entry>,
+) -> Result<bool> {
+    loop {
+        // What is gone meanwhile was deleted in both by whoever deleted it.
+        let Some(entry) = here.filter(|here| there.as_ref().is_none_or(|there| there.value != here.value))
+        else {
+            return Ok(false);
+        };
+        let put = to.put(key, entry.value);
+        let put = match &there {
+            Some(there) => put.if_version(there.version),
+            None => put.if_missing(),
+        };
+        match put.await {
+            Ok(_) => return Ok(true),
+            Err(e) if e.is_conflict() => {}
+            Err(e) => return Err(e),
+        }
+        there = to.get(key).await?;
+        here = from.get(key).await?;
+    }
+}

@@ -1,0 +1,228 @@
+//! Copies what was written to one store into the other.
+
+use kv_core::{
+    Bytes, Directory, Entry, Error, ErrorKind, Item, Key, LeaseId, Result, Version,
+    backend::{Mutex, Outage, Tasks},
+    driver::{Deadline, Expect, ListOptions, PutOptions, ReadOptions, Store, WriteOptions},
+};
+use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+use tokio::{runtime::Handle, sync::oneshot};
+
+/// The time that one key, or one page of keys, has to be copied.
+const TIME: Duration = Duration::from_secs(5);
+
+/// Hears of what could not be copied: the name, and why.
+pub(super) type Tell = dyn Fn(&str, &Error) + Send + Sync;
+
+/// One write through the layer, which is to be copied.
+pub(super) struct Mine {
+    key: Key,
+    /// What was put; `None` for a deletion.
+    put: Option<(Bytes, PutOptions)>,
+    /// The version that the put was given; `None` where the answer was lost.
+    version: Option<Version>,
+}
+
+impl Mine {
+    pub(super) fn put(key: &Key, value: &Bytes, options: &PutOptions) -> Self {
+        Self { key: key.clone(), put: Some((value.clone(), options.clone())), version: None }
+    }
+
+    pub(super) fn delete(key: &Key) -> Self {
+        Self { key: key.clone(), put: None, version: None }
+    }
+
+    /// Tells whether this entry is what the write left.
+    fn left(&self, found: &Entry) -> bool {
+        match (&self.put, self.version) {
+            (Some(_), Some(version)) => found.version == version,
+            (Some((value, _)), None) => found.value == *value,
+            (None, _) => false,
+        }
+    }
+}
+
+/// Copies from one store to another.
+pub(super) struct Copier {
+    pub(super) from: Arc<dyn Store>,
+    pub(super) to: Arc<dyn Store>,
+    pub(super) tasks: Tasks,
+    /// The time for which a write waits for its copy.
+    pub(super) patience: Duration,
+    pub(super) tell: Arc<Tell>,
+    /// The other store's name of each lease.
+    pub(super) leases: Mutex<HashMap<LeaseId, LeaseId>>,
+    pub(super) outage: Mutex<Outage>,
+}
+
+impl Copier {
+    /// Copies one write.
+    ///
+    /// The other store is read before the own one, and written on condition that it has not changed
+    /// since. So a copy that is late does no harm: either it read the newest entry, or another copy
+    /// was written meanwhile, and it looks again. Who made the newest write copies last.
+    async fn copy(&self, mine: &Mine) -> Result<()> {
+        let deadline = Deadline::after(TIME);
+        let (read, write) =
+            (ReadOptions::default().deadline(deadline), WriteOptions::default().deadline(deadline));
+        loop {
+            let there = self.to.as_ref().get(&mine.key, &read).await?;
+            let here = self.from.as_ref().get(&mine.key, &read).await?;
+            let expect = there.map_or(Expect::Missing, |there| Expect::Version(there.version));
+            let copied = match (&here, &mine.put) {
+                (None, _) if expect == Expect::Missing => return Ok(()),
+                (None, _) => self.to.as_ref().delete(&mine.key, expect, &write).await.map(drop),
+                (Some(here), Some((_, options))) if mine.left(here) => {
+                    self.put(&mine.key, here.value.clone(), expect, options, deadline).await
+                }
+                // A newer write, which whoever made it copies.
+                (Some(_), _) => return Ok(()),
+            };
+            match copied {
+                Err(e) if e.is_conflict() && !deadline.has_passed() => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        value: Bytes,
+        expect: Expect,
+        options: &PutOptions,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let can = self.to.as_ref().capabilities();
+        if value.len() > can.max_value {
+            let why =
+                format!("a value of {} bytes; the other store takes at most {}", value.len(), can.max_value);
+            return Err(Error::new(ErrorKind::TooLarge, why));
+        }
+        if let Some(ttl) = options.ttl {
+            can.ttl.as_ref().ok_or_else(|| can.unsupported("TTLs"))?.grant(ttl)?;
+        }
+        let lease = options.lease.as_ref().map(|lease| self.lease(lease)).transpose()?;
+        let options = PutOptions::default().ttl(options.ttl).lease(lease).deadline(deadline);
+        self.to.as_ref().put(key, value, expect, &options).await.map(drop)
+    }
+
+    fn lease(&self, own: &LeaseId) -> Result<LeaseId> {
+        let theirs = self.leases.lock().get(own).cloned();
+        theirs.ok_or_else(|| Error::new(ErrorKind::LeaseLost, "the other store has not granted this lease"))
+    }
+
+    /// Deletes, in the other store, what lies below the directory and is not in the own one.
+    async fn sweep(&self, directory: &Directory) -> Result<()> {
+        let mut from = None;
+        loop {
+            let read = ReadOptions::default().deadline(Deadline::after(TIME));
+            let list = ListOptions::default().keys_only(true).limit(Some(100)).read(read);
+            let page = self.to.as_ref().list(directory, from.as_ref(), &list).await?;
+            for key in page.items.iter().filter_map(Item::key) {
+                self.note(key.as_str(), self.copy(&Mine::delete(key)).await);
+            }
+            from = page.next;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Notes how a copy ended.
+    pub(super) fn note(&self, name: &str, ended: Result<()>) {
+        match ended {
+            Ok(()) => self.outage.lock().over(),
+            Err(e) => {
+                self.outage.lock().failed(&e);
+                (self.tell)(name, &e);
+            }
+        }
+    }
+
+    async fn run(&self, writes: Vec<Mine>, tree: Option<Directory>) {
+        for mine in &writes {
+            self.note(mine.key.as_str(), self.copy(mine).await);
+        }
+        if let Some(directory) = tree {
+            self.note(directory.as_str(), self.sweep(&directory).await);
+        }
+    }
+}
+
+/// Writes that are to be copied when the store has answered. When this is dropped before, nobody
+/// knows whether they were made, and they are looked for.
+pub(super) struct Pending {
+    copier: Arc<Copier>,
+    writes: Vec<Mine>,
+    /// The directory that was deleted.
+    tree: Option<Directory>,
+}
+
+impl Pending {
+    pub(super) fn new(copier: &Arc<Copier>, writes: Vec<Mine>) -> Self {
+        Self { copier: copier.clone(), writes, tree: None }
+    }
+
+    pub(super) fn tree(copier: &Arc<Copier>, directory: &Directory) -> Self {
+        Self { copier: copier.clone(), writes: Vec::new(), tree: Some(directory.clone()) }
+    }
+
+    /// Ends this by the answer to the writes, of which `versions` gives those of the puts.
+    pub(super) async fn answered<T>(
+        mut self,
+        answer: &Result<T>,
+        deadline: Deadline,
+        versions: impl Fn(&T, usize) -> Option<Version>,
+    ) {
+        match answer {
+            Ok(answer) => {
+                for (at, mine) in self.writes.iter_mut().enumerate() {
+                    mine.version = versions(answer, at);
+                }
+            }
+            // It may have been made.
+            Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {}
+            Err(_) => return self.forget(),
+        }
+        if let Some(done) = self.begin() {
+            // The copy goes on when the call has no more time to wait for it.
+            let wait = Deadline::after(deadline.remaining().min(self.copier.patience));
+            let _ = wait.limit(done).await;
+        }
+    }
+
+    /// Ends this without a copy: nothing was written.
+    pub(super) fn forget(mut self) {
+        (self.writes, self.tree) = (Vec::new(), None);
+    }
+
+    /// Begins to copy in the background, and returns what ends when that is done.
+    fn begin(&mut self) -> Option<oneshot::Receiver<()>> {
+        let (writes, tree) = (mem::take(&mut self.writes), self.tree.take());
+        if writes.is_empty() && tree.is_none() {
+            return None;
+        }
+        if Handle::try_current().is_err() {
+            let names = writes.iter().map(|mine| mine.key.as_str());
+            for name in names.chain(tree.as_ref().map(Directory::as_str)) {
+                let why = "there is no runtime in which it could be copied";
+                self.copier.note(name, Err(Error::new(ErrorKind::Closed, why)));
+            }
+            return None;
+        }
+        let (copier, (copied, done)) = (self.copier.clone(), oneshot::channel());
+        self.copier.tasks.spawn(async move {
+            copier.run(writes, tree).await;
+            drop(copied);
+            Ok(())
+        });
+        Some(done)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        drop(self.begin());
+    }
+}

@@ -1,0 +1,122 @@
+//! Reads through `ReadOnly`, and writes beside it: the suite has to write what it reads.
+
+use kv_core::{
+    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
+    driver::{
+        Acquired, Batch, Cursor, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions, LockOptions,
+        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
+        async_trait,
+    },
+};
+use kv_layers::ReadOnly;
+use std::{sync::Arc, time::Duration};
+
+pub(crate) struct ReadsThroughReadOnly;
+
+impl Layer for ReadsThroughReadOnly {
+    fn layer(&self, inner: Arc<dyn Store>) -> Arc<dyn Store> {
+        Arc::new(Split { reads: ReadOnly.layer(inner.clone()), writes: inner })
+    }
+}
+
+#[derive(Debug)]
+struct Split {
+    reads: Arc<dyn Store>,
+    writes: Arc<dyn Store>,
+}
+
+impl Split {
+    fn reads(&self) -> &dyn Store {
+        self.reads.as_ref()
+    }
+
+    fn writes(&self) -> &dyn Store {
+        self.writes.as_ref()
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Store for Split {
+    fn capabilities(&self) -> &Capabilities {
+        self.writes().capabilities()
+    }
+
+    async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+        self.reads().get(key, options).await
+    }
+
+    async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
+        self.writes().put(key, value, expect, options).await
+    }
+
+    async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
+        self.writes().delete(key, expect, options).await
+    }
+
+    async fn list(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ListOptions,
+    ) -> Result<Page> {
+        self.reads().list(directory, from, options).await
+    }
+
+    async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
+        self.reads().watch(target, options).await
+    }
+
+    async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
+        self.reads().get_many(keys, options).await
+    }
+
+    async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
+        self.reads().exists(key, options).await
+    }
+
+    async fn delete_tree(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &WriteOptions,
+    ) -> Result<Batch> {
+        self.writes().delete_tree(directory, from, options).await
+    }
+
+    async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
+        self.writes().transact(transaction, options).await
+    }
+
+    async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+        self.writes().lease(ttl, options).await
+    }
+
+    async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+        self.writes().lock(name, options).await
+    }
+
+    async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
+        self.writes().lock_holder(name, options).await
+    }
+
+    async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
+        self.writes().adopt(directory, options).await
+    }
+
+    async fn health(&self, options: &ReadOptions) -> Result<Health> {
+        self.reads().health(options).await
+    }
+
+    fn describe(&self) -> String {
+        "ReadsThroughReadOnly".into()
+    }
+
+    fn inner(&self) -> Option<&dyn Store> {
+        Some(self.reads())
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.reads().close().await
+    }
+}

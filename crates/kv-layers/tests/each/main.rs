@@ -1,0 +1,11 @@
+//! What each layer does beyond keeping the promises of the store below.
+
+mod below;
+mod chaos;
+mod coalesce;
+mod encrypt;
+mod limit;
+mod metrics;
+mod prefix;
+mod read_only;
+mod tee;
