@@ -64,3 +64,7 @@ pub use prefix::Prefix;
 pub use read_only::ReadOnly;
 pub use tee::{Difference, Tee};
 pub use telemetry::Metrics;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

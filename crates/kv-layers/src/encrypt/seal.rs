@@ -10,7 +10,7 @@
 //!
 //! The tag also covers the mark, the number, what the value is of (a key or a lock), and its name.
 
-use super::Keyring;
+use super::keyring::Keyring;
 use aes_gcm::{
     AeadInOut, Aes256Gcm,
     aead::{Aead, Generate, Nonce, Payload},

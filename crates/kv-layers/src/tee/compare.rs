@@ -115,13 +115,22 @@ async fn copy_one(
         else {
             return Ok(false);
         };
-        let put = to.put(key, entry.value);
+        let put = to.put(key, &entry.value);
         let put = match &there {
             Some(there) => put.if_version(there.version),
             None => put.if_missing(),
         };
         match put.await {
-            Ok(_) => return Ok(true),
+            Ok(written) => {
+                let now = from.get(key).await?;
+                if now.as_ref().is_some_and(|now| now.version == entry.version) {
+                    return Ok(true);
+                }
+                // Whoever deleted it meanwhile found nothing to delete in the other store.
+                if now.is_none() && to.delete(key).if_version(written.version).await.is_ok() {
+                    return Ok(false);
+                }
+            }
             Err(e) if e.is_conflict() => {}
             Err(e) => return Err(e),
         }

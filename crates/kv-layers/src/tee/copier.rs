@@ -60,7 +60,9 @@ impl Copier {
     ///
     /// The other store is read before the own one, and written on condition that it has not changed
     /// since. So a copy that is late does no harm: either it read the newest entry, or another copy
-    /// was written meanwhile, and it looks again. Who made the newest write copies last.
+    /// was written meanwhile, and it looks again. Who made the newest write copies last. Only a key
+    /// that is missing can be missing once more, after it was made and deleted: so the own store is
+    /// read again behind a put.
     async fn copy(&self, mine: &Mine) -> Result<()> {
         let deadline = Deadline::after(TIME);
         let (read, write) =
@@ -73,7 +75,14 @@ impl Copier {
                 (None, _) if expect == Expect::Missing => return Ok(()),
                 (None, _) => self.to.as_ref().delete(&mine.key, expect, &write).await.map(drop),
                 (Some(here), Some((_, options))) if mine.left(here) => {
-                    self.put(&mine.key, here.value.clone(), expect, options, deadline).await
+                    let put = self.put(&mine.key, here.value.clone(), expect, options, deadline).await;
+                    if put.is_ok() {
+                        let now = self.from.as_ref().get(&mine.key, &read).await?;
+                        if now.is_none_or(|now| now.version != here.version) {
+                            continue;
+                        }
+                    }
+                    put
                 }
                 // A newer write, which whoever made it copies.
                 (Some(_), _) => return Ok(()),

@@ -55,9 +55,9 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 /// waits for all copies, and closes both stores.
 ///
 /// # Cost
-/// A write makes three requests more: a read of each store and a conditional write. It waits for them
-/// up to its deadline, and [half a second](Self::patience) at most, while the other store is slow or
-/// away. A deletion of a tree reads each key that is left of it in the other store. Reads, watches
+/// A write makes four requests more: a read of the other store and two of this one, and a conditional
+/// write. It waits for them up to its deadline, and [half a second](Self::patience) at most, while the
+/// other store is slow or away. A deletion of a tree reads each key that is left of it in the other store. Reads, watches
 /// and locks cost nothing.
 ///
 /// # Example

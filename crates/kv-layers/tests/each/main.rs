@@ -5,7 +5,7 @@ mod chaos;
 mod coalesce;
 mod encrypt;
 mod limit;
-mod metrics;
 mod prefix;
 mod read_only;
 mod tee;
+mod telemetry;

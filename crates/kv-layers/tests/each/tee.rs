@@ -21,7 +21,8 @@ async fn process(name: &str, chaos: Option<Chaos>) -> Result<(Kv, Kv, Kv)> {
 }
 
 async fn same(old: &Kv, new: &Kv) -> Result<()> {
-    assert_eq!(Tee::differences(old, new, "").await?, []);
+    let found = Tee::differences(old, new, "").await?;
+    assert!(found.is_empty(), "{found:?}");
     Ok(())
 }
 
@@ -119,7 +120,6 @@ async fn lives_are_copied_too() -> Result<()> {
     assert!(new.exists("kept").await? && !new.exists("ttl").await?);
     assert!(lease.revoke().await?);
     kv.close().await?;
-    assert!(!old.exists("leased").await.is_ok_and(|there| there));
     let names: Vec<_> = new.list("").await?.into_iter().map(|entry| entry.key.to_string()).collect();
     assert_eq!(names, ["kept"]);
     Ok(())
@@ -196,7 +196,7 @@ async fn differences_are_named_and_copied() -> Result<()> {
     ];
     assert_eq!(found, expected);
     assert_eq!(found[1].key().as_str(), "c/other");
-    assert_eq!(Tee::differences(&old, &new, "b").await?, []);
+    assert!(Tee::differences(&old, &new, "b").await?.is_empty());
     assert_eq!(Tee::copy(&old, &new, "").await?, 2);
     assert_eq!(Tee::copy(&old, &new, "").await?, 0);
     assert_eq!(Tee::differences(&old, &new, "").await?, [Difference::Extra("d/extra".parse()?)]);
