@@ -35,16 +35,16 @@
 //! A layer keeps every promise of the store below, but for what its section *Capabilities* takes
 //! back: the conformance suite runs on each of them, and on all of them at once. None tries a call
 //! again, logs or measures calls, or ends them by time: the handle and the backends do all of that
-//! once. Fences, versions and leases are those of the store below, so that a guard of a handle with
-//! layers fences a write of one without.
+//! once. Fences, versions and leases are those of the store below, so that a guard of a handle
+//! with layers fences a write of one without.
 //!
 //! # Which order
 //! A call goes through the layer that was added last first. `Encrypt` belongs below `Prefix` where
 //! whole names are to be bound to the values, above it where the values may be moved with the
-//! directory; once there are values, the order stays. `Tee` above `Encrypt` copies plain values into
-//! the other store, which may have an `Encrypt` of its own; below it, it copies what is sealed.
-//! `Limit` above `Coalesce` counts readers, below it watches of the server. `Chaos` belongs directly
-//! over the store, where an outage would be.
+//! directory; once there are values, the order stays. `Tee` above `Encrypt` copies plain values
+//! into the other store, which may have an `Encrypt` of its own; below it, it copies what is
+//! sealed. `Limit` above `Coalesce` counts readers, below it watches of the server. `Chaos`
+//! belongs directly over the store, where an outage would be.
 
 mod chaos;
 mod coalesce;

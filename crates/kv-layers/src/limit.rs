@@ -50,7 +50,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// use kv_layers::Limit;
 /// use std::time::Duration;
 ///
-/// let kv = kv_memory::open("memory://").await?.layer(Limit::new().reads(64).writes(16).watches(1));
+/// let limit = Limit::new().reads(64).writes(16).watches(1);
+/// let kv = kv_memory::open("memory://").await?.layer(limit);
 /// let first = kv.watch("a").await?;
 /// let second = kv.watch("b").deadline(Duration::from_millis(20)).await;
 /// assert_eq!(second.unwrap_err().kind(), ErrorKind::Timeout);

@@ -13,13 +13,14 @@ use std::{sync::Arc, time::Duration};
 /// A layer that refuses every write before any I/O: for programs, or parts of them, that must not
 /// change what they read.
 ///
-/// It guards against mistakes, not against attackers: whoever holds the process can reach the store
-/// below. Rights on the server do that.
+/// It guards against mistakes, not against attackers: whoever holds the process can reach the
+/// store below. Rights on the server do that.
 ///
 /// # Capabilities
 /// `lock` and `lease` become `None`, `max_txn_ops` and `max_txn_bytes` 0, and the `hint` says why.
-/// The others stay, those of TTLs too: a reader may want to know how late keys go. Who holds a lock
-/// cannot be asked through this layer, as the store has no locks there; ask a handle without it.
+/// The others stay, those of TTLs too: a reader may want to know how late keys go. Who holds a
+/// lock cannot be asked through this layer, as the store has no locks there; ask a handle without
+/// it.
 ///
 /// # Errors
 /// [`PermissionDenied`](ErrorKind::PermissionDenied) for `put`, `delete`, `delete_tree`, `adopt`;

@@ -20,8 +20,8 @@ const RESYNC: &str = "kv.watch.resync";
 /// [`Kv::with_observer`](kv_core::Kv::with_observer): whatever exporter the program has installed
 /// there gets it. It is no layer, because a layer would not see renewals, attempts and losses.
 ///
-/// The names are those of OpenTelemetry's conventions for databases, as far as they have one. No key,
-/// value or text of an error is in any of them.
+/// The names are those of OpenTelemetry's conventions for databases, as far as they have one. No
+/// key, value or text of an error is in any of them.
 ///
 /// | metric | is | labels beside `db.system.name` |
 /// |---|---|---|

@@ -13,7 +13,6 @@ use kv_core::{
     },
 };
 use std::{
-    fmt,
     future::{Future, poll_fn},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -30,10 +29,10 @@ use std::{
 /// | [`delays`](Self::delays) | calls before they are sent, or before they are answered | they would |
 ///
 /// A write whose answer is lost may have been done, have lost its comparison, or never have been
-/// sent: nothing tells the caller which, as in an outage. A lease whose answer is lost is revoked in
-/// the background; so is a lock released, whose acquisition then fails as
-/// [`Timeout`](ErrorKind::Timeout), which a wait for it rides out. Watches are only held back:
-/// a slow one lists again, and tells what differs. Renewals, releases and revocations go on in the
+/// sent: nothing tells the caller which, as in an outage. A lease whose answer is lost is revoked
+/// in the background; so is a lock released, whose acquisition then fails as
+/// [`Timeout`](ErrorKind::Timeout), which a wait for it rides out. Watches are only held back: a
+/// slow one lists again, and tells what differs. Renewals, releases and revocations go on in the
 /// store below, where no layer meets them; `kv_memory::Faults` reaches those of a store in memory,
 /// and plans single faults there.
 ///
@@ -119,16 +118,16 @@ impl Chaos {
         self
     }
 
-    /// Sets which share of the calls and events is held back, from 0 to 1, and for how long at most.
-    /// Acquisitions of locks are not: they would lose their order.
+    /// Sets which share of the calls and events is held back, from 0 to 1, and for how long at
+    /// most. Acquisitions of locks are not: they would lose their order.
     #[must_use]
     pub fn delays(mut self, share: f64, longest: Duration) -> Self {
         (self.delays, self.longest) = (share, longest);
         self
     }
 
-    /// Does nothing from now on, on all clones, until [`resume`](Self::resume): a test prepares and
-    /// checks what is there meanwhile.
+    /// Does nothing from now on, on all clones, until [`resume`](Self::resume): a test prepares
+    /// and checks what is there meanwhile.
     pub fn pause(&self) {
         self.dice.set_calm(true);
     }
@@ -213,6 +212,7 @@ impl Layer for Chaos {
     }
 }
 
+#[derive(Debug)]
 struct Chaotic {
     inner: Arc<dyn Store>,
     chaos: Chaos,
@@ -221,12 +221,6 @@ struct Chaotic {
 impl Chaotic {
     fn below(&self) -> &dyn Store {
         self.inner.as_ref()
-    }
-}
-
-impl fmt::Debug for Chaotic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Chaotic").field(&self.chaos).field(&self.inner).finish()
     }
 }
 

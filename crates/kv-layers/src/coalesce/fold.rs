@@ -6,8 +6,8 @@ use std::{
     hash::{BuildHasher, RandomState},
 };
 
-/// The keys that are there by what a watch has told, and their versions. Two folds are compared by a
-/// digest, which each event changes in one step, whatever the size of the tree.
+/// The keys that are there by what a watch has told, and their versions. Two folds are compared by
+/// a digest, which each event changes in one step, whatever the size of the tree.
 #[derive(Debug, Default)]
 pub(super) struct Fold {
     versions: HashMap<Key, Version>,

@@ -17,18 +17,18 @@ use reader::Reader;
 use std::{sync::Arc, time::Duration};
 use upstream::Upstreams;
 
-/// A layer that has all watches of one key, one directory or one lock's holder share a watch of the
-/// store below: for programs in which many tasks watch the same few things. The server then sends
-/// each change once to the process, and not once to each reader.
+/// A layer that has all watches of one key, one directory or one lock's holder share a watch of
+/// the store below: for programs in which many tasks watch the same few things. The server then
+/// sends each change once to the process, and not once to each reader.
 ///
-/// Every promise of a watch is kept. To begin with what is there *now*, a new reader opens a watch of
-/// its own below, and closes it as soon as the shared one has come to the same keys and versions;
-/// where others write all the time, that may take a while, in which nothing is missed. A reader that
-/// is too slow loses what waits for it, and begins again in the same way; the others do not notice.
-/// A watch of `app` and one of `app/x` are two.
+/// Every promise of a watch is kept. To begin with what is there *now*, a new reader opens a watch
+/// of its own below, and closes it as soon as the shared one has come to the same keys and
+/// versions; where others write all the time, that may take a while, in which nothing is missed. A
+/// reader that is too slow loses what waits for it, and begins again in the same way; the others
+/// do not notice. A watch of `app` and one of `app/x` are two.
 ///
-/// A shared watch runs in the runtime of its first reader, and ends with its last reader. When that
-/// runtime ends first, the others begin another one.
+/// A shared watch runs in the runtime of its first reader, and ends with its last reader. When
+/// that runtime ends first, the others begin another one.
 ///
 /// Backends that share a source among all watches of a store by themselves gain little; those that
 /// open a stream for each watch, as `kv-etcd` does, gain most.
@@ -44,9 +44,9 @@ use upstream::Upstreams;
 ///
 /// # Cost
 /// A new reader costs the server a watch that begins and ends, and then nothing; a change is one
-/// event from the server, and a copy of two pointers for each reader. The process remembers the name
-/// and version of each key once for each shared watch, and once for each reader, as without the
-/// layer. Other calls go on to the store below as they are.
+/// event from the server, and a copy of two pointers for each reader. The process remembers the
+/// name and version of each key once for each shared watch, and once for each reader, as without
+/// the layer. Other calls go on to the store below as they are.
 ///
 /// # Example
 /// ```

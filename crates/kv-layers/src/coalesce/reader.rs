@@ -106,7 +106,8 @@ impl Reader {
         is_at
     }
 
-    /// Returns a list of what was delivered, if that is what is there still, and versions are enough.
+    /// Returns a list of what was delivered, if that is what is there still, and versions are
+    /// enough.
     fn as_delivered(&self, delivered: &WatchState) -> Option<Listing<()>> {
         if delivered.detail() == Detail::Values && !delivered.is_empty() {
             return None;

@@ -98,8 +98,8 @@ struct Told {
 }
 
 impl State {
-    /// Hands an event to all readers. The fold and the inboxes change in one step, so that a reader
-    /// that looks at the fold knows which events are still to come.
+    /// Hands an event to all readers. The fold and the inboxes change in one step, so that a
+    /// reader that looks at the fold knows which events are still to come.
     fn tell(&self, event: &WatchEvent) {
         let mut told = self.told.lock();
         told.fold.apply(event, &self.hashes);
@@ -209,8 +209,8 @@ impl Link {
         self.upstream.state.told.lock().is_over
     }
 
-    /// Tells whether the watch has come to what this fold has. If so, the events that come are those
-    /// from here on.
+    /// Tells whether the watch has come to what this fold has. If so, the events that come are
+    /// those from here on.
     pub(super) fn is_at(&self, fold: &Fold) -> bool {
         let told = self.upstream.state.told.lock();
         let is_at = !told.is_over && told.is_synced && told.fold.is_like(fold);

@@ -4,8 +4,8 @@ use aes_gcm::{Aes256Gcm, KeyInit};
 use kv_core::{Error, ErrorKind, Result, backend::Mutex};
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-/// The keys of an [`Encrypt`](crate::Encrypt), each of 256 bits and with a number of its own. One of
-/// them seals what is written; all of them open what is read. Clones are one keyring: a change
+/// The keys of an [`Encrypt`](crate::Encrypt), each of 256 bits and with a number of its own. One
+/// of them seals what is written; all of them open what is read. Clones are one keyring: a change
 /// counts for every layer that has it, from the next call on.
 ///
 /// # Rotation
@@ -17,12 +17,12 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 ///    of a value as the store has it, which key that is.
 /// 4. [`remove`](Self::remove) the old key.
 ///
-/// Each key must come from a source of randomness, not from a password. A key should seal less than
-/// 2^32 values, because the nonces are random: rotate before that, which at a thousand writes a
-/// second is once in seven weeks.
+/// Each key must come from a source of randomness, not from a password. A key should seal less
+/// than 2^32 values, because the nonces are random: rotate before that, which at a thousand writes
+/// a second is once in seven weeks.
 ///
-/// `Debug` shows the numbers, never a key. The memory of a key is wiped when the last layer has let
-/// go of it; that of the array that it was given as is the caller's.
+/// `Debug` shows the numbers, never a key. The memory of a key is wiped when the last layer has
+/// let go of it; that of the array that it was given as is the caller's.
 ///
 /// # Example
 /// ```
@@ -66,8 +66,8 @@ impl Keyring {
     /// Adds a key, which opens what it has sealed elsewhere, and seals nothing yet.
     ///
     /// # Errors
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is a key of this number: a number
-    /// stands for one key for ever.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) when there is a key of this number: a
+    /// number stands for one key for ever.
     pub fn add(&self, number: u32, key: [u8; 32]) -> Result<()> {
         let mut ring = self.0.lock();
         if ring.keys.contains_key(&number) {

@@ -22,19 +22,19 @@ use std::{sync::Arc, time::Duration};
 const LONGEST_KEY: usize = 1000;
 
 /// A layer that encrypts values, with AES-256-GCM: those of keys, and those that holders of locks
-/// give. The server and its backups have names, versions, sizes and times in the clear, and nothing
-/// of the values.
+/// give. The server and its backups have names, versions, sizes and times in the clear, and
+/// nothing of the values.
 ///
-/// Each value is bound to the name of its key or lock, and to the number of the key that sealed it:
-/// a value that somebody changed, or moved to another name, is [`Corrupt`](ErrorKind::Corrupt), and
-/// is never read as a value. Whoever can write to the server can still bring back an older value of
-/// the same key, or delete it. The names are those that this layer sees: a
-/// [`Prefix`](crate::Prefix) above it belongs to them, one below it does not. So the order of the
-/// two may not be changed later.
+/// Each value is bound to the name of its key or lock, and to the number of the key that sealed
+/// it: a value that somebody changed, or moved to another name, is
+/// [`Corrupt`](ErrorKind::Corrupt), and is never read as a value. Whoever can write to the server
+/// can still bring back an older value of the same key, or delete it. The names are those that
+/// this layer sees: a [`Prefix`](crate::Prefix) above it belongs to them, one below it does not.
+/// So the order of the two may not be changed later.
 ///
-/// Conditions look at versions alone, so that compare-and-swap, transactions and fenced writes work
-/// as without the layer. The same value is never sealed alike, so that nobody sees whether a write
-/// changed it.
+/// Conditions look at versions alone, so that compare-and-swap, transactions and fenced writes
+/// work as without the layer. The same value is never sealed alike, so that nobody sees whether a
+/// write changed it.
 ///
 /// What was written without the layer is [`Corrupt`](ErrorKind::Corrupt) with it, and so are the
 /// listings and watches that meet it. To encrypt a store that is in use, write it anew through the
@@ -43,15 +43,15 @@ const LONGEST_KEY: usize = 1000;
 /// # Capabilities
 /// `max_value` is 36 bytes less, and `native_values` is `false`: the server's own tools see sealed
 /// bytes. `max_txn_bytes` is less by 36 bytes for each operation that a transaction can have, but
-/// has room for one value of the greatest size in any case; a transaction of many small values that
-/// would be too large for the store when they are sealed is [`TooLarge`](ErrorKind::TooLarge),
-/// before it is sent. A store whose greatest value is 256 KiB takes 36 bytes less than the contract
-/// promises.
+/// has room for one value of the greatest size in any case; a transaction of many small values
+/// that would be too large for the store when they are sealed is
+/// [`TooLarge`](ErrorKind::TooLarge), before it is sent. A store whose greatest value is 256 KiB
+/// takes 36 bytes less than the contract promises.
 ///
 /// # Errors
 /// [`Corrupt`](ErrorKind::Corrupt), naming the key, for a value that does not open: it ends the
-/// listing or the watch that meets it. The message says whether it was never sealed, was sealed with
-/// a key that the [`Keyring`] does not have, or was changed.
+/// listing or the watch that meets it. The message says whether it was never sealed, was sealed
+/// with a key that the [`Keyring`] does not have, or was changed.
 ///
 /// # Cancel safety
 /// That of the store below: the layer itself never waits.

@@ -18,13 +18,13 @@ use std::{sync::Arc, time::Duration};
 const LONGEST: usize = 487;
 
 /// A layer that makes a store of one directory of another store: the key `color` of what is above
-/// is the key `app/color` of what is below. All names are changed on their way in and out: in calls
-/// and answers, listings, events, locks and their holders, and transactions.
+/// is the key `app/color` of what is below. All names are changed on their way in and out: in
+/// calls and answers, listings, events, locks and their holders, and transactions.
 ///
 /// [`Kv::within`](kv_core::Kv::within) does the same for a handle, and shares locks and
-/// transactions with the handle that it comes from. The layer is for where a *store* is needed: for
-/// the other side of a migration ([`Tee`](crate::Tee)), or for other layers to stand on, such as
-/// [`Encrypt`](crate::Encrypt), which binds the names that it sees to the values.
+/// transactions with the handle that it comes from. The layer is for where a *store* is needed:
+/// for the other side of a migration ([`Tee`](crate::Tee)), or for other layers to stand on, such
+/// as [`Encrypt`](crate::Encrypt), which binds the names that it sees to the values.
 ///
 /// There is no layer that maps single names in some other way. A listing is in the order of the
 /// names, and a watch is of a directory: of all mappings only those that put something in front of

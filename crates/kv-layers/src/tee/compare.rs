@@ -12,8 +12,9 @@ impl Tee {
     /// were written. It deletes nothing. It may run while handles with the layer write, and can be
     /// called again: a key that has the same value in both is not written.
     ///
-    /// The copies have no TTL, since no store tells what is left of one. Copy directories whose keys
-    /// expire, or live under leases, only if that is fine; written through the layer they have theirs.
+    /// The copies have no TTL, since no store tells what is left of one. Copy directories whose
+    /// keys expire, or live under leases, only if that is fine; written through the layer they
+    /// have theirs.
     ///
     /// # Errors
     /// Those of both stores; what was copied until then stays.

@@ -58,11 +58,11 @@ pub(super) struct Copier {
 impl Copier {
     /// Copies one write.
     ///
-    /// The other store is read before the own one, and written on condition that it has not changed
-    /// since. So a copy that is late does no harm: either it read the newest entry, or another copy
-    /// was written meanwhile, and it looks again. Who made the newest write copies last. Only a key
-    /// that is missing can be missing once more, after it was made and deleted: so the own store is
-    /// read again behind a put.
+    /// The other store is read before the own one, and written on condition that it has not
+    /// changed since. So a copy that is late does no harm: either it read the newest entry, or
+    /// another copy was written meanwhile, and it looks again. Who made the newest write copies
+    /// last. Only a key that is missing can be missing once more, after it was made and deleted:
+    /// so the own store is read again behind a put.
     async fn copy(&self, mine: &Mine) -> Result<()> {
         let deadline = Deadline::after(TIME);
         let (read, write) =

@@ -15,14 +15,14 @@ use kv_core::{
 };
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
-/// A layer that copies what is written to the store below into another store: for moving to another
-/// backend while programs go on.
+/// A layer that copies what is written to the store below into another store: for moving to
+/// another backend while programs go on.
 ///
-/// The store below is the one that counts: it answers every call, gives every version, and alone has
-/// the locks. Once it has made a write, the key is copied. The other store is written on condition
-/// that it has not changed since it was looked at, so that of several writers, in any number of
-/// processes, none leaves an older value behind: when all copies are made, both stores have the same.
-/// A transaction is copied key by key.
+/// The store below is the one that counts: it answers every call, gives every version, and alone
+/// has the locks. Once it has made a write, the key is copied. The other store is written on
+/// condition that it has not changed since it was looked at, so that of several writers, in any
+/// number of processes, none leaves an older value behind: when all copies are made, both stores
+/// have the same. A transaction is copied key by key.
 ///
 /// # A migration
 /// 1. Every process puts the layer over the old store, with the new one as the other.
@@ -31,21 +31,21 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 /// 4. The processes move to the new store, with the layer the other way round as long as there may
 ///    be a way back.
 ///
-/// Processes of the steps 1 and 4 do not see each other's writes at once, nor each other's locks at
-/// all: where a lock guards something, stop all of them before the first one moves. Versions that a
-/// program remembers are those of the old store; forget them.
+/// Processes of the steps 1 and 4 do not see each other's writes at once, nor each other's locks
+/// at all: where a lock guards something, stop all of them before the first one moves. Versions
+/// that a program remembers are those of the old store; forget them.
 ///
 /// # What can be missed
 /// A copy that failed is logged when it begins to happen, and [told](Self::told); the write has
-/// succeeded all the same. A write whose answer was lost, or whose future was dropped, is looked for
-/// once, and may come later. A process that ends between a write and its copy copies nothing, and
-/// what other programs write to the old store is not seen. [`Tee::differences`] finds all of these,
-/// and [`Tee::copy`] mends what is missing or differs.
+/// succeeded all the same. A write whose answer was lost, or whose future was dropped, is looked
+/// for once, and may come later. A process that ends between a write and its copy copies nothing,
+/// and what other programs write to the old store is not seen. [`Tee::differences`] finds all of
+/// these, and [`Tee::copy`] mends what is missing or differs.
 ///
 /// # Capabilities
 /// `max_value` is the smaller one of both stores'. `ttl` and `lease` become `None` where the other
-/// store has none, and their greatest is the smaller one; `children_of_expiring` is `false` where it
-/// is so for either. The others are those of the store below.
+/// store has none, and their greatest is the smaller one; `children_of_expiring` is `false` where
+/// it is so for either. The others are those of the store below.
 ///
 /// # Errors
 /// Those of the store below. A copy that fails is no error of the call.
@@ -55,10 +55,10 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 /// waits for all copies, and closes both stores.
 ///
 /// # Cost
-/// A write makes four requests more: a read of the other store and two of this one, and a conditional
-/// write. It waits for them up to its deadline, and [half a second](Self::patience) at most, while the
-/// other store is slow or away. A deletion of a tree reads each key that is left of it in the other store. Reads, watches
-/// and locks cost nothing.
+/// A write makes four requests more: a read of the other store and two of this one, and a
+/// conditional write. It waits for them up to its deadline, and [half a second](Self::patience) at
+/// most, while the other store is slow or away. A deletion of a tree reads each key that is left
+/// of it in the other store. Reads, watches and locks cost nothing.
 ///
 /// # Example
 /// ```
@@ -71,7 +71,8 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 /// kv.put("size", "1").await?;
 /// assert_eq!(new.get("size").await?.unwrap().text(), Some("1"));
 ///
-/// assert_eq!(Tee::differences(&old, &new, "").await?[0].to_string(), "color is missing in the other store");
+/// let found = Tee::differences(&old, &new, "").await?;
+/// assert_eq!(found[0].to_string(), "color is missing in the other store");
 /// Tee::copy(&old, &new, "").await?;
 /// assert!(Tee::differences(&old, &new, "").await?.is_empty());
 /// # Ok(()) }
@@ -130,8 +131,8 @@ impl Tee {
         self
     }
 
-    /// Has this function told of each copy that fails, with the name of the key, or of the directory
-    /// or lease. It is called in the middle of the work: it should note it and return.
+    /// Has this function told of each copy that fails, with the name of the key, or of the
+    /// directory or lease. It is called in the middle of the work: it should note it and return.
     #[must_use]
     pub fn told(mut self, tell: impl Fn(&str, &Error) + Send + Sync + 'static) -> Self {
         self.tell = Arc::new(tell);

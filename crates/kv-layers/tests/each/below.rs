@@ -1,5 +1,5 @@
-//! A layer for these tests, which stands below the one that is tried: it counts the watches that are
-//! open, and has puts of one key wait until the test lets them go on.
+//! A layer for these tests, which stands below the one that is tried: it counts the watches that
+//! are open, and has puts of one key wait until the test lets them go on.
 
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,

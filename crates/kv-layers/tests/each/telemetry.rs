@@ -1,4 +1,5 @@
-//! `Metrics` tells what a handle does, by OpenTelemetry's names, and no name or value of a program.
+//! `Metrics` tells what a handle does, by OpenTelemetry's names, and no name or value of a
+//! program.
 
 use kv_core::{ErrorKind, Result, WatchEvent, backend::Clock};
 use kv_layers::{Chaos, Metrics};
