@@ -5,9 +5,9 @@
 //! cargo run --example config-reload -- URL     # on the store of this URL
 //! ```
 //!
-//! An operator, here a task, changes the settings under load, and makes a mistake. The program fails
-//! if one of its claims is false: no request sees half a change, nobody sees the mistake, and the
-//! status tells who runs what.
+//! An operator, here a task, changes the settings under load, and makes a mistake. The program
+//! fails if one of its claims is false: no request sees half a change, nobody sees the mistake, and
+//! the status tells who runs what.
 
 use axum::{Router, extract::State, routing::get};
 use kv_config::{Live, Source, Values, live, status};

@@ -52,9 +52,9 @@ impl Follower {
         &self.place
     }
 
-    /// Waits until something was written and then nothing for the quiet time, and returns what there
-    /// is; `None` when it is what there was at the last reading. The first call returns what there
-    /// is when the store is quiet.
+    /// Waits until something was written and then nothing for the quiet time, and returns what
+    /// there is; `None` when it is what there was at the last reading. The first call returns what
+    /// there is when the store is quiet.
     ///
     /// # Errors
     /// What opening, watching or reading gives. The next call tries again.
@@ -105,8 +105,8 @@ impl Follower {
         later(last, self.quiet.start).min(later(first, self.quiet.end))
     }
 
-    /// Tells whether an event speaks of something else than the last reading. One that is older than
-    /// the reading costs another reading at most, since the store may also have been set back.
+    /// Tells whether an event speaks of something else than the last reading. One that is older
+    /// than the reading costs another reading at most, since the store may also have been set back.
     fn is_news(&self, event: &WatchEvent) -> bool {
         let held = |key: &Key| self.read.as_ref().and_then(|read| read.version(key));
         match event {

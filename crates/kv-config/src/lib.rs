@@ -69,8 +69,8 @@
 //!   [`Live::rejected`], and reported.
 //! - **Newest**: nothing is missed: the watch behind it rides out outages. What is stored is run
 //!   within the quiet time, plus the time of a listing.
-//! - **No secrets shown**: an error says where it is wrong and what was expected, and shows no value
-//!   (the texts of the program's own validation are shown; see also
+//! - **No secrets shown**: an error says where it is wrong and what was expected, and shows no
+//!   value (the texts of the program's own validation are shown; see also
 //!   [`quote_values`](OpenLive::quote_values)).
 //!
 //! # When things fail
@@ -84,7 +84,7 @@
 //! | the process is killed | the report is gone within the TTL and its [lateness](kv_core::Capabilities::lateness) |
 //! | the process is cut off from the server | it runs what it has; its report goes after the TTL, and comes again |
 //! | the server restarts | as when the process is cut off; the report stays if its lease outlives the restart |
-//! | the rights to read are withdrawn | it runs what it has, [`Live::troubles`] tells, and it tries again every ten seconds |
+//! | the rights to read are withdrawn | it runs what it has, [`Live::troubles`] tells, and it tries again, every ten seconds at least |
 //! | an answer to the report is lost | the report is read and written again; no late write takes effect behind a newer one |
 //! | [`OpenLive`] is dropped while it is awaited | nothing is left behind |
 //! | the last [`Live`] is dropped | its watch and its report are taken back in the background |
@@ -108,20 +108,24 @@
 //! | an option | the key is missing, or holds the value |
 //! | bytes | the bytes |
 //!
-//! A name cannot be a value and a directory at the same time. Types that do not ask (untagged enums,
-//! `#[serde(flatten)]`) get a number for what looks like one. JSON that stands in one key replaces
-//! the default of that name whole; directories are merged with the defaults name by name. Names that
-//! the type does not know are skipped, unless it has `#[serde(deny_unknown_fields)]`.
+//! A name cannot be a value and a directory at the same time. Types that do not ask (untagged
+//! enums, `#[serde(flatten)]`) get a number for what looks like one. JSON that stands in one key
+//! replaces the default of that name whole; directories are merged with the defaults name by name.
+//! Names that the type does not know are skipped, unless it has `#[serde(deny_unknown_fields)]`.
 //!
-//! A document is one key, in JSON or TOML; its values have types, which must be those that are asked
-//! for. Dates in TOML are text.
+//! A document is one key, in JSON or TOML; its values have types, which must be those that are
+//! asked for. Dates in TOML are text.
 //!
 //! # Layout of the reports, format 1
 //! The key of a report holds JSON, and lives under a lease of its process:
-//! `{"v":1,"runs":"17","from":"store","rejects":{"generation":"18","why":"limits.requests: is missing"}}`.
-//! `from` is `store`, or `file` for the last good file; `rejects` is there while the stored settings
-//! are rejected. Whoever reads a report skips fields that it does not know, and refuses other
-//! formats.
+//!
+//! ```json
+//! {"v":1,"runs":"17","from":"store","rejects":{"generation":"18","why":"limits.requests: is missing"}}
+//! ```
+//!
+//! `from` is `store`, or `file` for the last good file; `rejects` is there while the stored
+//! settings are rejected. Whoever reads a report skips fields that it does not know, and refuses
+//! other formats.
 //!
 //! A generation is the version of the key of a document. That of a directory is 16 hexadecimal
 //! digits: the digest FNV-1a, 64 bits, of the name below the directory, a zero byte, the version,
@@ -129,11 +133,16 @@
 //! `none`.
 //!
 //! # Layout of the last good file, format 1
-//! A line of JSON, `{"v":1,"name":"app/config","form":"tree","sum":"85944171f73967e8"}`, a line feed,
-//! and the keys as a list of JSON: `[{"key":"app/config/color","value":"red","version":"3"}]`. A
-//! value that is no text is a list of its bytes. The sum is the digest of what comes behind the line
-//! feed. The file is for the same program on the same host; its form can change with a new minor
-//! version.
+//! A line of JSON, a line feed, and the keys as a list of JSON:
+//!
+//! ```json
+//! {"v":1,"name":"app/config","form":"tree","sum":"85944171f73967e8"}
+//! [{"key":"app/config/color","value":"red","version":"3"}]
+//! ```
+//!
+//! A value that is no text is a list of its bytes. The sum is the digest of what comes behind the
+//! line feed. The file is for the same program on the same host; its form can change with a new
+//! minor version.
 
 mod digest;
 mod fault;

@@ -12,8 +12,8 @@ pub(crate) fn parse<T: FromStr>(text: &str, expected: &str) -> Result<T, Fault> 
     text.trim().parse().map_err(|_| Fault::new(format!("expected {expected}, found other text")))
 }
 
-/// Implements the methods for booleans and numbers, by a method `parsed` of the deserializer, and by
-/// a function for what is not to be parsed.
+/// Implements the methods for booleans and numbers, by a method `parsed` of the deserializer, and
+/// by a function for what is not to be parsed.
 macro_rules! numbers {
     ($of:ident) => {
         numbers! { $of,

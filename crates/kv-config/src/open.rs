@@ -127,8 +127,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> OpenLive<T> {
     ///
     /// let kv = kv_memory::open("memory://").await?;
     /// kv.put("app/limits", r#"{"least":5,"most":3}"#).await?;
-    /// let refused = kv_config::live::<Limits>(&kv, "app/limits").json().validate(|l| l.check()).await;
-    /// assert!(refused.unwrap_err().to_string().ends_with("`least` is above `most`"));
+    /// let limits = kv_config::live::<Limits>(&kv, "app/limits").json().validate(Limits::check);
+    /// assert!(limits.await.unwrap_err().to_string().ends_with("`least` is above `most`"));
     /// # Ok(()) }
     /// ```
     pub fn validate<E>(mut self, check: impl Fn(&T) -> Result<(), E> + Send + Sync + 'static) -> Self
@@ -146,8 +146,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> OpenLive<T> {
     }
 
     /// Sets how long nothing must have been written before settings are read, at least, and how
-    /// long that is waited for at most; also for the first settings. Unless set, it is 250 ms and 10
-    /// s for a directory, whose keys may be written one by one, and no time for a document.
+    /// long that is waited for at most; also for the first settings. Unless set, it is 250 ms and
+    /// 10 s for a directory, whose keys may be written one by one, and no time for a document.
     ///
     /// A transaction needs no quiet: it is read whole or not at all.
     #[doc(alias = "debounce")]
@@ -169,8 +169,8 @@ impl<T: DeserializeOwned + Send + Sync + 'static> OpenLive<T> {
         self
     }
 
-    /// Reports under this key, by a lease, which generation this process runs, or why it rejects the
-    /// stored one; [`status`](crate::status()) counts the reports of a directory. Each process
+    /// Reports under this key, by a lease, which generation this process runs, or why it rejects
+    /// the stored one; [`status`](crate::status()) counts the reports of a directory. Each process
     /// needs a name of its own, such as `app/status/host-7`: of two with the same name, the one
     /// that wrote last is seen. The report is written in the background, where
     /// [outages](Live::troubles) are ridden out. It is gone when this process is, after the lease's
@@ -233,9 +233,11 @@ impl<T: DeserializeOwned + Send + Sync + 'static> OpenLive<T> {
             ));
         }
         let report = self.report.take().transpose()?;
-        if let Some(key) =
-            report.as_ref().filter(|key| self.form == Form::Tree && key.is_below(&place.directory))
-        {
+        let is_setting = |key: &&Key| match self.form {
+            Form::Tree => key.is_below(&place.directory),
+            _ => key.as_str() == place.directory.as_str(),
+        };
+        if let Some(key) = report.as_ref().filter(is_setting) {
             let why = format!("the report {key:?} lies among the settings; report it in another directory");
             return refused(why);
         }

@@ -56,7 +56,10 @@ pub async fn status(kv: &Kv, directory: impl IntoKey) -> Result<Status> {
 /// What the processes run that report in one directory.
 ///
 /// `Display` writes it in one line:
-/// `10000 processes: 9998 run 17, 2 run 16; 2 reject 17: limits.requests: expected u32, found other text`.
+///
+/// ```text
+/// 10000 processes: 9998 run 17, 2 run 16; 2 reject 17: limits.requests: expected u32, found text
+/// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Status {

@@ -9,8 +9,8 @@ use std::fmt;
 /// them. They are read once, when this is made.
 ///
 /// [`of`](Self::of) makes them of any value that serde can write. With the feature `figment` they
-/// are made of a `Figment`, and with the feature `config` of a `Config`, by `From`. `Debug` shows no
-/// values.
+/// are made of a `Figment`, and with the feature `config` of a `Config`, by `From`. `Debug` shows
+/// no values.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
@@ -25,7 +25,8 @@ use std::fmt;
 /// let kv = kv_memory::open("memory://").await?;
 /// kv.put("app/config/limit", "7").await?;
 /// let defaults = Settings { color: "red".into(), limit: 5 };
-/// let settings = kv_config::live::<Settings>(&kv, "app/config").defaults(Values::of(&defaults)).await?;
+/// let settings = kv_config::live::<Settings>(&kv, "app/config");
+/// let settings = settings.defaults(Values::of(&defaults)).await?;
 /// assert_eq!((&*settings.get().color, settings.get().limit), ("red", 7));
 /// # Ok(()) }
 /// ```

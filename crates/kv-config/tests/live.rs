@@ -240,6 +240,7 @@ async fn what_makes_no_sense_is_refused_before_any_io() {
     for (open, kind, says) in [
         (live().quiet(2 * S..S), ErrorKind::InvalidArgument, "the quiet time is at least 2s and at most 1s"),
         (live().report("app/limits/status"), ErrorKind::InvalidArgument, "lies among the settings"),
+        (live().json().report("app/limits"), ErrorKind::InvalidArgument, "lies among the settings"),
         (live().report("a/../b"), ErrorKind::InvalidKey, "a/../b"),
         (live().report("s/a").report_ttl(Duration::MAX), ErrorKind::InvalidArgument, "a TTL of"),
         (kv_config::live(&kv, "a/./b"), ErrorKind::InvalidKey, "a/./b"),
