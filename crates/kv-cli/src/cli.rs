@@ -1,0 +1,197 @@
+//! The command line. Help, completions and man pages are made of it.
+
+use crate::{
+    commands::{
+        about::{CompletionsArgs, ManArgs},
+        delete::DeleteArgs,
+        doctor::DoctorArgs,
+        edit::EditArgs,
+        get::{ExistsArgs, GetArgs},
+        list::{CatArgs, LsArgs},
+        lock::{ElectArgs, HolderArgs, LockArgs},
+        put::{CasArgs, PutArgs},
+        render::RenderArgs,
+        run::RunArgs,
+        transfer::{ApplyArgs, CheckArgs, CopyArgs, DiffArgs, ExportArgs, ImportArgs, SyncArgs},
+        tree::TreeArgs,
+        txn::TxnArgs,
+        watch::{WaitArgs, WatchArgs},
+    },
+    text,
+};
+use clap::{Parser, Subcommand};
+use std::{path::PathBuf, time::Duration};
+
+const CODES: &str = "\
+Exit codes:
+  0    done
+  1    no: not there, different, or not got
+  2    the command line, or what it names, is wrong; nothing happened
+  3    conflict: somebody else has written the key
+  4    refused, not offered, or failed; nothing happened
+  5    the store could not be reached; nothing happened
+  6    nobody knows whether the write happened: read before writing again
+  7    the lock was lost
+  141  whoever read the output is gone
+lock, elect and run end with the code of their command, or with 128 and the number of the signal
+that ended it; 126 and 127 say that the command cannot be run, or is not there.";
+
+/// Looks at, changes, watches and locks what is in a key/value store
+///
+/// A store is named by its URL (etcd, consul, zookeeper, redis, rediss, redis-cluster,
+/// redis-sentinel, dynamodb, redb, memory), or by a name from a file of lines `NAME URL`. Where
+/// none is named, it is the one that the file calls default, or else an embedded one of this user,
+/// which needs no server.
+///
+/// Values go to a pipe as they are, and to a terminal with escapes.
+#[derive(Debug, Parser)]
+#[command(name = "kv", version, after_help = CODES, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// The URL of the store, or its name in the file of stores
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "URL|NAME",
+        env = "KV_STORE",
+        hide_env_values = true,
+        help_heading = "Every command"
+    )]
+    pub(crate) store: Option<String>,
+    /// Prints one object a line, on standard error for errors
+    #[arg(long, global = true, help_heading = "Every command")]
+    pub(crate) json: bool,
+    /// The time that each request to a store has
+    #[arg(
+        long,
+        global = true,
+        value_name = "TIME",
+        default_value = "5s",
+        value_parser = text::duration,
+        help_heading = "Every command"
+    )]
+    pub(crate) timeout: Duration,
+    /// The file of stores; unless given, ~/.config/kv/stores
+    #[arg(long, global = true, value_name = "FILE", env = "KV_CONFIG", help_heading = "Every command")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    OnStore(OnStore),
+    /// Copies keys from one store to another, and deletes nothing
+    ///
+    /// What is the same already is not written, so that a copy that was broken off goes on where it
+    /// was. A key that somebody else writes meanwhile is left as it is. It ends with a comparison.
+    Copy(CopyArgs),
+    /// Makes one store as another is; deletes only with --delete
+    ///
+    /// It is `copy` with deletions.
+    Sync(SyncArgs),
+    /// Compares two stores, key by key and byte by byte
+    Check(CheckArgs),
+    /// Prints a script that completes commands in a shell
+    Completions(CompletionsArgs),
+    /// Prints a manual page
+    Man(ManArgs),
+}
+
+/// The commands that work on one store.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OnStore {
+    /// Prints the value of a key
+    Get(GetArgs),
+    /// Creates or replaces a key, and prints its new version
+    Put(PutArgs),
+    /// Deletes a key, or all keys below a directory
+    #[command(visible_alias = "rm")]
+    Delete(DeleteArgs),
+    /// Tells by the exit code whether a key is there
+    Exists(ExistsArgs),
+    /// Lists the keys and directories in a directory
+    Ls(LsArgs),
+    /// Draws the keys below a directory
+    Tree(TreeArgs),
+    /// Prints the values of several keys, one behind the other
+    Cat(CatArgs),
+    /// Changes a key in an editor
+    ///
+    /// The value is written only if nobody else has written it meanwhile; else what was edited
+    /// stays in a file.
+    Edit(EditArgs),
+    /// Tells what is there, and then every change
+    ///
+    /// It rides out outages, and ends only when the store refuses it for good.
+    Watch(WatchArgs),
+    /// Waits until a key is there, or is gone, or has a value
+    Wait(WaitArgs),
+    /// Replaces a key at the version that was seen, or creates it
+    Cas(CasArgs),
+    /// Makes several writes at once, if conditions are true
+    ///
+    /// Each line is one of `when KEY VERSION`, `when KEY none`, `when KEY exists`, `put KEY VALUE
+    /// [ttl TIME]`, `put64 KEY BASE64 [ttl TIME]`, `delete KEY`. A word in double quotes is a
+    /// string of JSON; a line that begins with # is skipped.
+    Txn(TxnArgs),
+    /// Runs a command while holding a lock
+    ///
+    /// The command runs in a process group of its own, without a shell, with KV_LOCK_NAME and the
+    /// fencing token in KV_LOCK_TOKEN. Where the standard input is a terminal, the command's is
+    /// empty. Signals are passed on. When the lock is lost, the group gets SIGTERM, and SIGKILL
+    /// before the store may give the lock to another; so it does when this program is stopped or
+    /// killed. What the command leaves behind in its group is ended before the lock is released. A
+    /// machine that stands still as a whole is not covered: have what the command writes to refuse
+    /// a token smaller than one that it has seen.
+    Lock(LockArgs),
+    /// Leads, or waits to; with a command, which runs while this candidate leads
+    ///
+    /// The command runs as that of `lock` does, and again after the leadership was lost and won
+    /// anew. When it ends by itself, the leadership is given up.
+    Elect(ElectArgs),
+    /// Shows who holds a lock or leads, and the fencing token
+    Holder(HolderArgs),
+    /// Runs a command whose environment is a directory of the store
+    ///
+    /// The command is run without a shell, and restarted or told when the directory changes. It
+    /// goes on through outages. Signals are passed on. It has a process group of its own, of which
+    /// nothing is left when it ends, or when this program does. Where the standard input is a
+    /// terminal, the command's is empty.
+    Run(RunArgs),
+    /// Keeps a file in step with the store, by a template
+    ///
+    /// The file is written only when all that the store has is known, and all at once. It stays as
+    /// it was when the template, the check or the store fails.
+    Render(RenderArgs),
+    /// Prints all keys with their values, one object a line, for import, apply and diff
+    ///
+    /// A store does not tell when a key goes by itself: what is exported has no TTL.
+    Export(ExportArgs),
+    /// Writes the keys of an export, and deletes nothing
+    Import(ImportArgs),
+    /// Makes the store as a file says; deletes only with --delete
+    Apply(ApplyArgs),
+    /// Shows what apply --delete would change
+    Diff(DiffArgs),
+    /// Tries the store, and says in words what to know and what to change
+    ///
+    /// The exit code is 1 if something is wrong.
+    Doctor(DoctorArgs),
+    /// Makes one read that needs the store's quorum, and tells about its server
+    Health,
+    /// Shows what the store offers
+    Capabilities,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_make_sense() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,155 @@
+//! A command as the program sees it: the child of a reaper, which ends it in time.
+
+use super::{
+    reaper::REAPER,
+    wire::{Report, Until, now, send_file},
+};
+use crate::exit::{Exit, Failure, Run};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::{
+    env,
+    ffi::OsString,
+    fs::File,
+    io::{self, BufRead, BufReader, IsTerminal, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::PathBuf,
+    process::{self, Command, Stdio},
+    thread,
+    time::Duration,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// What a command has in its environment besides the program's own.
+pub(crate) type Environment = Vec<(OsString, OsString)>;
+
+/// A command in a process group of its own, which does not outlive the program.
+pub(crate) struct Child {
+    name: String,
+    control: UnixStream,
+    reports: UnboundedReceiver<Report>,
+    group: Option<Pid>,
+    /// Signals that came before the command.
+    early: Vec<Signal>,
+}
+
+impl Child {
+    /// Starts a command that nothing ends but the end of the program.
+    pub(crate) fn start(command: &[OsString], environment: Environment) -> Run<Self> {
+        Self::start_until(command, environment, Until::NEVER)
+    }
+
+    /// Starts a command that is ended at these moments, unless they are put off.
+    pub(super) fn start_until(command: &[OsString], environment: Environment, until: Until) -> Run<Self> {
+        let failed = |e: io::Error| Failure::here(format!("the command cannot be watched: {e}"));
+        let (control, theirs) = UnixStream::pair().map_err(failed)?;
+        let reaper = spawn(command, environment, until, theirs.into()).map_err(failed)?;
+        let sent = if io::stdin().is_terminal() {
+            // A group of its own is not in the foreground: reading the terminal would stop it.
+            File::open("/dev/null").and_then(|nothing| send_file(&control, nothing))
+        } else {
+            send_file(&control, io::stdin())
+        };
+        sent.map_err(failed)?;
+        let reports = listen(control.try_clone().map_err(failed)?, reaper).map_err(failed)?;
+        let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Ok(Self { name, control, reports, group: None, early: Vec::new() })
+    }
+
+    /// Waits for the end of the command, of whose group nothing is left then. Cancel safe.
+    pub(super) async fn ended(&mut self) -> Run<Report> {
+        loop {
+            match self.reports.recv().await {
+                Some(Report::Started(group)) => {
+                    self.group = Pid::from_raw(group);
+                    for signal in std::mem::take(&mut self.early) {
+                        self.pass_on(signal);
+                    }
+                }
+                Some(Report::NotStarted(error)) => return Err(self.not_started(error)),
+                Some(report) => return Ok(report),
+                None => return Err(self.is_alone()),
+            }
+        }
+    }
+
+    /// Waits as [`ended`](Self::ended) does, and returns the exit code. Cancel safe.
+    pub(crate) async fn exit(&mut self) -> Run {
+        match self.ended().await? {
+            Report::Ended { status, .. } => Ok(Exit::of_child(status)),
+            other => Err(Failure::here(format!("{} was not watched: {other:?}", self.name))),
+        }
+    }
+
+    /// Tells the reaper new moments. If it is gone, its reports end too.
+    pub(super) fn put_off(&mut self, until: Until) {
+        let _ = self.control.write_all(until.line().as_bytes());
+    }
+
+    /// Asks the command to end, and has it killed if it did not within this time.
+    pub(crate) fn ask_to_end(&mut self, grace: Duration) {
+        self.put_off(Until { term: Duration::ZERO, kill: now() + grace });
+    }
+
+    pub(crate) fn pass_on(&mut self, signal: Signal) {
+        match self.group {
+            Some(group) => {
+                // A group that has ended needs no signal.
+                let _ = kill_process_group(group, signal);
+            }
+            None => self.early.push(signal),
+        }
+    }
+
+    /// Kills the command of a reaper that is gone, since nobody else would.
+    fn is_alone(&self) -> Failure {
+        if let Some(group) = self.group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        Failure::here("the process that watches the command was ended; the command was killed")
+    }
+
+    /// Returns the failure of a command that could not be started, with the exit code of shells.
+    fn not_started(&self, error: i32) -> Failure {
+        let why = io::Error::from_raw_os_error(error);
+        let is_missing = why.kind() == io::ErrorKind::NotFound;
+        let exit = if is_missing { Exit::NO_COMMAND } else { Exit::NOT_RUN };
+        Failure::Found(exit, format!("{} cannot be started: {why}", self.name))
+    }
+}
+
+/// Starts the reaper, which starts the command.
+fn spawn(
+    command: &[OsString],
+    environment: Environment,
+    until: Until,
+    control: OwnedFd,
+) -> io::Result<process::Child> {
+    let own = if cfg!(target_os = "linux") { PathBuf::from("/proc/self/exe") } else { env::current_exe()? };
+    Command::new(own)
+        .arg0("kv")
+        .arg(REAPER)
+        .args(until.words())
+        .args(command)
+        .envs(environment)
+        .stdin(Stdio::from(control))
+        .process_group(0)
+        .spawn()
+}
+
+/// Hands on what the reaper tells. The end of it says that the reaper is gone.
+fn listen(control: UnixStream, mut reaper: process::Child) -> io::Result<UnboundedReceiver<Report>> {
+    let (tell, reports) = unbounded_channel();
+    let listens = thread::Builder::new().name("kv-reaper".into());
+    listens.spawn(move || {
+        for line in BufReader::new(control).lines().map_while(Result::ok) {
+            if let Some(report) = Report::of_line(&line) {
+                let _ = tell.send(report);
+            }
+        }
+        let _ = reaper.wait();
+    })?;
+    Ok(reports)
+}

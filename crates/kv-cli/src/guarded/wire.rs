@@ -1,0 +1,162 @@
+//! What the program and its reaper tell each other, and the clock on which they do.
+//!
+//! They speak in lines, over a pair of sockets. The first message to the reaper carries the
+//! standard input of the command. The end of the stream tells each that the other is gone.
+
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, recvmsg, sendmsg,
+    },
+    time::{ClockId, clock_gettime},
+};
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::unix::{net::UnixStream, process::ExitStatusExt},
+    process::ExitStatus,
+    time::Duration,
+};
+
+/// Returns the time by a clock that counts suspend, and that all processes of the machine share.
+pub(super) fn now() -> Duration {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let clock = ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let clock = ClockId::Monotonic;
+    let now = clock_gettime(clock);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// The moments, by [`now`], at which a command is ended unless its lock is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Until {
+    /// When it is asked to end: the lock counts as lost.
+    pub(super) term: Duration,
+    /// When it is killed: before the server may give the lock to another.
+    pub(super) kill: Duration,
+}
+
+impl Until {
+    /// What never comes, with a grace for what a command leaves behind.
+    pub(super) const NEVER: Self =
+        Self { term: Duration::from_nanos(u64::MAX - 5_000_000_000), kill: Duration::from_nanos(u64::MAX) };
+
+    /// Returns the two moments as words of a line.
+    pub(super) fn words(self) -> [String; 2] {
+        [self.term.as_nanos().to_string(), self.kill.as_nanos().to_string()]
+    }
+
+    pub(super) fn parse(term: &str, kill: &str) -> Option<Self> {
+        let moment = |word: &str| word.parse().ok().map(Duration::from_nanos);
+        Some(Self { term: moment(term)?, kill: moment(kill)? })
+    }
+
+    pub(super) fn line(self) -> String {
+        let [term, kill] = self.words();
+        format!("{term} {kill}\n")
+    }
+
+    pub(super) fn of_line(line: &str) -> Option<Self> {
+        let (term, kill) = line.split_once(' ')?;
+        Self::parse(term, kill)
+    }
+}
+
+/// What the reaper tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Report {
+    /// The command runs, in a process group of this number.
+    Started(i32),
+    /// It could not be started, for this error of the system.
+    NotStarted(i32),
+    /// The time of the lock was over before the command was started.
+    Late,
+    /// It has ended, and nothing of its group is left; `asked` tells whether the reaper had it end.
+    Ended { status: ExitStatus, asked: bool },
+}
+
+impl Report {
+    pub(super) fn line(self) -> String {
+        match self {
+            Self::Started(group) => format!("started {group}\n"),
+            Self::NotStarted(error) => format!("not-started {error}\n"),
+            Self::Late => "late 0\n".to_owned(),
+            Self::Ended { status, asked: false } => format!("ended {}\n", status.into_raw()),
+            Self::Ended { status, asked: true } => format!("ended-as-asked {}\n", status.into_raw()),
+        }
+    }
+
+    pub(super) fn of_line(line: &str) -> Option<Self> {
+        let (word, number) = line.split_once(' ')?;
+        let number = number.parse().ok()?;
+        let ended = |asked| Self::Ended { status: ExitStatus::from_raw(number), asked };
+        Some(match word {
+            "started" => Self::Started(number),
+            "not-started" => Self::NotStarted(number),
+            "late" => Self::Late,
+            "ended" => ended(false),
+            "ended-as-asked" => ended(true),
+            _ => return None,
+        })
+    }
+}
+
+/// Sends a file of this process to the other side.
+pub(super) fn send_file(to: &UnixStream, file: impl AsFd) -> io::Result<()> {
+    let files = [file.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&files));
+    sendmsg(to, &[IoSlice::new(b"\n")], &mut control, SendFlags::empty())?;
+    Ok(())
+}
+
+/// Receives a file that the other side has sent.
+pub(super) fn receive_file(from: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let file = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    file.ok_or_else(|| io::Error::other("no file came with the message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Seek, Write};
+
+    #[test]
+    fn what_is_told_is_understood() {
+        let until = Until { term: Duration::from_nanos(17), kill: Duration::from_secs(5) };
+        assert_eq!(Until::of_line(until.line().trim_end()), Some(until));
+        let killed = ExitStatus::from_raw(9);
+        for report in [
+            Report::Started(4711),
+            Report::NotStarted(2),
+            Report::Late,
+            Report::Ended { status: killed, asked: false },
+            Report::Ended { status: killed, asked: true },
+        ] {
+            assert_eq!(Report::of_line(report.line().trim_end()), Some(report));
+        }
+        assert_eq!(Report::of_line("nonsense"), None);
+    }
+
+    #[test]
+    fn a_file_goes_to_the_other_side() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"input").unwrap();
+        file.rewind().unwrap();
+        send_file(&here, &file).unwrap();
+        let mut text = String::new();
+        std::fs::File::from(receive_file(&there).unwrap()).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "input");
+    }
+}

@@ -1,0 +1,103 @@
+//! The program `kv`: looks at, changes, watches and locks what is in a key/value store.
+
+#[cfg(not(unix))]
+compile_error!("the program kv needs Unix, for its signals and process groups");
+
+mod cli;
+mod commands;
+mod exit;
+mod guarded;
+mod lines;
+mod out;
+mod stores;
+mod template;
+mod text;
+mod transfer;
+mod view;
+
+use clap::{CommandFactory, Parser};
+use cli::{Cli, Command, OnStore};
+use commands::{
+    about, delete, doctor, edit, get, list, lock, put, render, run as runs, transfer as moves, tree, txn,
+    watch,
+};
+use exit::{Failure, Run};
+use kv_core::Kv;
+use out::{Out, complain};
+use std::process::ExitCode;
+use stores::Stores;
+use tokio::runtime::Builder;
+
+fn main() -> ExitCode {
+    if let Some(code) = guarded::called_as_reaper() {
+        return code;
+    }
+    let cli = Cli::parse();
+    let json = cli.json;
+    let mut out = Out::new(json);
+    let ended = start(cli, &mut out);
+    // What was printed before a failure is the result all the same.
+    let flushed = out.flush();
+    match ended.and_then(|exit| flushed.map(|()| exit)) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            complain(&failure, json);
+            failure.exit().into()
+        }
+    }
+}
+
+fn start(cli: Cli, out: &mut Out) -> Run {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::here(format!("the program cannot start: {e}")))?;
+    let ended = runtime.block_on(run(cli, out));
+    // A read of standard input that nobody waits for any more is no reason to stay.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn run(cli: Cli, out: &mut Out) -> Run {
+    let stores = Stores::new(cli.config, cli.timeout);
+    match cli.command {
+        Command::OnStore(command) => {
+            // An empty variable names none.
+            let kv = stores.open(cli.store.as_deref().filter(|store| !store.is_empty())).await?;
+            // Closing gives back what the command has not.
+            kv.scope(|kv| async move { Box::pin(on(command, &kv, out)).await }).await
+        }
+        Command::Copy(args) => moves::copy(args, &stores, out).await,
+        Command::Sync(args) => moves::sync(args, &stores, out).await,
+        Command::Check(args) => moves::check(args, &stores, out).await,
+        Command::Completions(args) => about::completions(&args, Cli::command(), out),
+        Command::Man(args) => about::man(args, Cli::command(), out),
+    }
+}
+
+async fn on(command: OnStore, kv: &Kv, out: &mut Out) -> Run {
+    match command {
+        OnStore::Get(args) => get::get(args, kv, out).await,
+        OnStore::Put(args) => put::put(args, kv, out).await,
+        OnStore::Delete(args) => delete::delete(args, kv, out).await,
+        OnStore::Exists(args) => get::exists(args, kv, out).await,
+        OnStore::Ls(args) => list::ls(args, kv, out).await,
+        OnStore::Tree(args) => tree::tree(args, kv, out).await,
+        OnStore::Cat(args) => list::cat(args, kv, out).await,
+        OnStore::Edit(args) => edit::edit(args, kv, out).await,
+        OnStore::Watch(args) => watch::watch(args, kv, out).await,
+        OnStore::Wait(args) => watch::wait(args, kv, out).await,
+        OnStore::Cas(args) => put::cas(args, kv, out).await,
+        OnStore::Txn(args) => txn::txn(args, kv, out).await,
+        OnStore::Lock(args) => lock::lock(args, kv).await,
+        OnStore::Elect(args) => lock::elect(args, kv, out).await,
+        OnStore::Holder(args) => lock::holder(args, kv, out).await,
+        OnStore::Run(args) => runs::run(args, kv).await,
+        OnStore::Render(args) => render::render(args, kv, out).await,
+        OnStore::Export(args) => moves::export(args, kv, out).await,
+        OnStore::Import(args) => moves::import(args, kv, out).await,
+        OnStore::Apply(args) => moves::apply(args, kv, out).await,
+        OnStore::Diff(args) => moves::diff(args, kv, out).await,
+        OnStore::Doctor(args) => doctor::doctor(args, kv, out).await,
+        OnStore::Health => about::health(kv, out).await,
+        OnStore::Capabilities => about::capabilities(kv, out),
+    }
+}

@@ -1,0 +1,185 @@
+//! The stores: by their URLs, by names from a file, and the one that needs neither.
+
+use crate::exit::{Failure, Run};
+use kv_core::{ErrorKind, Kv, Registry, Result};
+use std::{
+    env, fs,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// The pause between two attempts to open a file that another process has open.
+const PAUSE: Duration = Duration::from_millis(50);
+/// The name of the store that is used where none is named, if the file has it.
+const DEFAULT: &str = "default";
+
+/// What is needed to open a store.
+#[derive(Debug)]
+pub(crate) struct Stores {
+    registry: Registry,
+    /// The file with the names of stores; `None` where nothing says where it is.
+    names: Option<PathBuf>,
+    /// Whether that file was asked for, and so must be there.
+    asked: bool,
+    timeout: Duration,
+}
+
+impl Stores {
+    /// Makes the registry of all backends that are compiled in.
+    pub(crate) fn new(names: Option<PathBuf>, timeout: Duration) -> Self {
+        let asked = names.is_some();
+        let names = names.or_else(|| Some(base("XDG_CONFIG_HOME", ".config")?.join("kv/stores")));
+        Self { registry: registry(), names, asked, timeout }
+    }
+
+    /// Opens the store that was chosen: a URL, a name of the file, or with `None` the one named
+    /// `default`, else the embedded one of this user.
+    pub(crate) async fn open(&self, chosen: Option<&str>) -> Run<Kv> {
+        let url = match chosen {
+            Some(url) if url.contains("://") => Some(url.to_owned()),
+            Some(name) => Some(self.named(name)?),
+            None => self.read_names()?.into_iter().find(|(name, _)| name == DEFAULT).map(|(_, url)| url),
+        };
+        let Some(url) = url else { return self.open_embedded().await };
+        let is_file = url.starts_with("redb:");
+        let opened = if is_file {
+            self.patiently(|| self.registry.open(&url)).await
+        } else {
+            self.registry.open(&url).await
+        };
+        Ok(opened?.with_deadline(self.timeout))
+    }
+
+    fn named(&self, name: &str) -> Run<String> {
+        let names = self.read_names()?;
+        if let Some((_, url)) = names.iter().find(|(known, _)| known == name) {
+            return Ok(url.clone());
+        }
+        let known: Vec<_> = names.iter().map(|(name, _)| name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let file = self.names.as_deref().unwrap_or(Path::new("a file that --config names")).display();
+        Err(Failure::usage(format!(
+            "no store is named {name:?} in {file} (there: {known}); add a line `{name} URL`, or give a URL"
+        )))
+    }
+
+    /// Reads the file of names. One that was not asked for may be missing.
+    fn read_names(&self) -> Run<Vec<(String, String)>> {
+        let Some(path) = &self.names else { return Ok(Vec::new()) };
+        let file = path.display();
+        match fs::read_to_string(path) {
+            Ok(text) => parse(&text).map_err(|why| Failure::usage(format!("{file}, {why}"))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !self.asked => Ok(Vec::new()),
+            Err(e) => Err(Failure::usage(format!("the file of stores, {file}, cannot be read: {e}"))),
+        }
+    }
+
+    #[cfg(feature = "redb")]
+    async fn open_embedded(&self) -> Run<Kv> {
+        let folder = base("XDG_DATA_HOME", ".local/share").map(|base| base.join("kv"));
+        let folder = folder.ok_or_else(|| {
+            Failure::usage("no store is named, and without HOME there is none by default; give --store URL")
+        })?;
+        let made = fs::create_dir_all(&folder);
+        made.map_err(|e| Failure::here(format!("the folder {} cannot be made: {e}", folder.display())))?;
+        let config = kv_redb::Config::new(folder.join("default.redb"));
+        let opened = self.patiently(|| config.clone().open()).await;
+        Ok(opened?.with_deadline(self.timeout))
+    }
+
+    #[cfg(not(feature = "redb"))]
+    async fn open_embedded(&self) -> Run<Kv> {
+        Err(Failure::usage("no store is named, and this build has none by default; give --store URL"))
+    }
+
+    /// Opens a file, and waits until other processes that have it open let go of it.
+    async fn patiently<F: Future<Output = Result<Kv>>>(&self, open: impl Fn() -> F) -> Result<Kv> {
+        let began = Instant::now();
+        loop {
+            match open().await {
+                Err(e) if e.kind() == ErrorKind::Unavailable && began.elapsed() < self.timeout => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+}
+
+/// Returns the folder that this variable names, or the one of this name in the user's home.
+fn base(variable: &str, in_home: &str) -> Option<PathBuf> {
+    let is_usable = |path: &PathBuf| path.is_absolute();
+    let named = env::var_os(variable).map(PathBuf::from).filter(is_usable);
+    named.or_else(|| env::var_os("HOME").map(PathBuf::from).filter(is_usable).map(|home| home.join(in_home)))
+}
+
+/// Reads lines `NAME URL`. The message names the line and shows nothing of it: a URL may hold a
+/// password.
+fn parse(text: &str) -> Result<Vec<(String, String)>, String> {
+    let mut names: Vec<(String, String)> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let parts = line.split_once(char::is_whitespace).map(|(name, url)| (name, url.trim()));
+        let Some((name, url)) = parts.filter(|(name, url)| !name.contains("://") && url.contains("://"))
+        else {
+            return Err(format!("line {number}: it is not of the form NAME URL"));
+        };
+        if names.iter().any(|(known, _)| known == name) {
+            return Err(format!("line {number}: the name {name:?} was given before"));
+        }
+        names.push((name.to_owned(), url.to_owned()));
+    }
+    Ok(names)
+}
+
+fn registry() -> Registry {
+    let registry = Registry::new();
+    #[cfg(feature = "memory")]
+    let registry = registry.with("memory", kv_memory::from_url);
+    #[cfg(feature = "redb")]
+    let registry = registry.with("redb", kv_redb::from_url);
+    #[cfg(feature = "etcd")]
+    let registry = registry.with("etcd", kv_etcd::from_url);
+    #[cfg(feature = "consul")]
+    let registry = registry.with("consul", kv_consul::from_url);
+    #[cfg(feature = "zookeeper")]
+    let registry = registry.with("zookeeper", kv_zookeeper::from_url);
+    #[cfg(feature = "redis")]
+    let registry = ["redis", "rediss", "redis-cluster", "redis-sentinel"]
+        .into_iter()
+        .fold(registry, |registry, scheme| registry.with(scheme, kv_redis::from_url));
+    #[cfg(feature = "dynamodb")]
+    let registry = registry.with("dynamodb", kv_dynamodb::from_url);
+    registry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_line_by_line() {
+        let text = "# stores\n\nprod  etcd://h1,h2/app?ca=/a b\n dev\tredb://dev.redb \n";
+        let expected = [("prod", "etcd://h1,h2/app?ca=/a b"), ("dev", "redb://dev.redb")];
+        let expected = expected.map(|(name, url)| (name.to_owned(), url.to_owned()));
+        assert_eq!(parse(text), Ok(expected.to_vec()));
+    }
+
+    #[test]
+    fn a_line_that_is_wrong_is_named_and_not_shown() {
+        for (text, part) in [
+            ("a memory://\nsecret", "line 2"),
+            ("etcd://me:secret@h", "line 1"),
+            ("a secret", "line 1"),
+            ("a memory://secret\na memory://", "line 2"),
+        ] {
+            let why = parse(text).unwrap_err();
+            assert!(why.contains(part) && !why.contains("secret"), "{why}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Carries a comparison out, and tells of it.
+
+use super::{
+    compare::{Comparison, Difference},
+    side::Source,
+    write::{Tally, Writer},
+};
+use crate::{
+    exit::{Exit, Run},
+    lines::V,
+    out::{Look, Out},
+};
+use kv_core::Kv;
+use serde::Serialize;
+
+/// How keys go from one place to a store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// Whether keys that are there with another value are replaced.
+    pub(crate) replaces: bool,
+    /// Whether keys that are only in the store are deleted, and at most how many.
+    pub(crate) deletes: bool,
+    pub(crate) max_delete: Option<usize>,
+    /// Whether nothing is done.
+    pub(crate) dry_run: bool,
+    /// Whether each key is shown.
+    pub(crate) verbose: bool,
+}
+
+impl Plan {
+    /// Tells whether this difference is one that is to go.
+    fn concerns(&self, difference: &Difference) -> bool {
+        match difference {
+            Difference::Missing { .. } => true,
+            Difference::Other { .. } => self.replaces,
+            Difference::Extra { .. } => self.deletes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct DifferenceLine<'a> {
+    v: u8,
+    change: &'static str,
+    key: &'a str,
+}
+
+fn show(difference: &Difference, out: &mut Out) -> Run<()> {
+    let (change, sign, look) = match difference {
+        Difference::Missing { .. } => ("create", "+ ", Look::Added),
+        Difference::Other { .. } => ("replace", "~ ", Look::Changed),
+        Difference::Extra { .. } => ("delete", "- ", Look::Removed),
+    };
+    let key = difference.key().as_str();
+    if out.is_json() {
+        return out.object(&DifferenceLine { v: V, change, key });
+    }
+    out.shown(Some(look), &format!("{sign}{key}"), "")
+}
+
+#[derive(Serialize)]
+struct ComparedLine {
+    v: u8,
+    differ: u64,
+    same: u64,
+}
+
+/// Shows how two places differ.
+pub(crate) async fn compare(from: &Source, to: &Source, out: &mut Out) -> Run {
+    let mut comparison = Comparison::of(from, to);
+    let mut differ = 0;
+    while let Some(difference) = comparison.next().await? {
+        differ += 1;
+        show(&difference, out)?;
+    }
+    let same = comparison.same();
+    if out.is_json() {
+        out.object(&ComparedLine { v: V, differ, same })?;
+    } else {
+        out.line(&format!("{differ} differ, {same} are the same"))?;
+    }
+    Ok(if differ == 0 { Exit::DONE } else { Exit::NO })
+}
+
+#[derive(Serialize)]
+struct TransferLine {
+    v: u8,
+    dry_run: bool,
+    created: u64,
+    replaced: u64,
+    deleted: u64,
+    same: u64,
+    conflicts: u64,
+    /// How many keys of those that were to go differ behind it; none are counted by a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differ: Option<u64>,
+}
+
+/// Writes to a store what differs, as planned, and compares the two in the end.
+pub(crate) async fn transfer(from: &Source, kv: Kv, plan: &Plan, out: &mut Out) -> Run {
+    let to = Source::Store(kv.clone());
+    let mut comparison = Comparison::of(from, &to);
+    let mut writer = Writer::new(kv);
+    let planned = match take_all(&mut comparison, &mut writer, plan, out).await {
+        Ok(planned) => planned,
+        Err(e) => {
+            writer.abandon().await;
+            return Err(e);
+        }
+    };
+    let same = comparison.same();
+    let (tally, differ) = if plan.dry_run {
+        (planned, None)
+    } else {
+        let tally = writer.finish(plan.deletes, plan.max_delete).await?;
+        (tally, Some(count(&mut Comparison::of(from, &to), plan).await?))
+    };
+    let Tally { created, replaced, deleted, conflicts } = tally;
+    if out.is_json() {
+        let dry_run = plan.dry_run;
+        out.object(&TransferLine { v: V, dry_run, created, replaced, deleted, same, conflicts, differ })?;
+    } else {
+        let would = if plan.dry_run { "would be " } else { "" };
+        let differ = differ.map(|differ| format!("; {differ} differ now")).unwrap_or_default();
+        out.line(&format!(
+            "{would}created {created}, replaced {replaced}, deleted {deleted}; {same} were the same{differ}"
+        ))?;
+    }
+    Ok(match (conflicts, differ) {
+        (0, None | Some(0)) => Exit::DONE,
+        (0, Some(_)) => Exit::NO,
+        _ => Exit::CONFLICT,
+    })
+}
+
+/// Goes through all that differs, and writes it unless this is a dry run. Returns what was planned.
+async fn take_all(
+    comparison: &mut Comparison,
+    writer: &mut Writer,
+    plan: &Plan,
+    out: &mut Out,
+) -> Run<Tally> {
+    let mut planned = Tally::default();
+    while let Some(difference) = comparison.next().await? {
+        if !plan.concerns(&difference) {
+            continue;
+        }
+        match difference {
+            Difference::Missing { .. } => planned.created += 1,
+            Difference::Other { .. } => planned.replaced += 1,
+            Difference::Extra { .. } => planned.deleted += 1,
+        }
+        if plan.verbose {
+            show(&difference, out)?;
+        }
+        if !plan.dry_run {
+            writer.take(difference).await?;
+        }
+    }
+    Ok(planned)
+}
+
+/// Counts what is left of what was to go.
+async fn count(comparison: &mut Comparison, plan: &Plan) -> Run<u64> {
+    let mut left = 0;
+    while let Some(difference) = comparison.next().await? {
+        left += u64::from(plan.concerns(&difference));
+    }
+    Ok(left)
+}

@@ -1,0 +1,101 @@
+//! Where keys and values come from: a store, or the lines of an export.
+
+use crate::{
+    exit::{Failure, Run},
+    lines,
+};
+use kv_core::{Bytes, Entry, Key, Kv, Listing, Version};
+use std::{
+    collections::{BTreeMap, btree_map},
+    fs,
+    io::{self, Read},
+    path::PathBuf,
+};
+
+/// A place that can be read again and again.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Store(Kv),
+    Lines(BTreeMap<Key, Bytes>),
+}
+
+impl Source {
+    /// Reads the lines of a file, or those of standard input.
+    pub(crate) async fn of_lines(file: Option<PathBuf>) -> Run<Self> {
+        let read = tokio::task::spawn_blocking(move || {
+            let from = file.as_ref().map_or_else(|| "standard input".to_owned(), |f| f.display().to_string());
+            let mut text = String::new();
+            let read = match &file {
+                Some(file) => fs::read_to_string(file).map(|whole| text = whole),
+                None => io::stdin().lock().read_to_string(&mut text).map(drop),
+            };
+            read.map_err(|e| Failure::here(format!("{from} cannot be read: {e}")))?;
+            parse(&text).map_err(|why| Failure::usage(format!("{from}, {why}")))
+        });
+        let read = read.await.map_err(|e| Failure::here(format!("the lines cannot be read: {e}")))?;
+        read.map(Self::Lines)
+    }
+
+    /// Begins to read it, in ascending order of the keys.
+    pub(super) fn side(&self) -> Side {
+        match self {
+            Self::Store(kv) => Side::Store(kv.list("").entries()),
+            Self::Lines(lines) => Side::Lines(lines.clone().into_iter()),
+        }
+    }
+}
+
+/// A place that is being read.
+pub(super) enum Side {
+    Store(Listing<Entry>),
+    Lines(btree_map::IntoIter<Key, Bytes>),
+}
+
+/// One key of a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) key: Key,
+    pub(super) value: Bytes,
+    /// Where the place is a store.
+    pub(super) version: Option<Version>,
+}
+
+impl Side {
+    pub(super) async fn next(&mut self) -> Run<Option<Found>> {
+        Ok(match self {
+            Self::Store(listing) => listing
+                .next()
+                .await
+                .transpose()?
+                .map(|Entry { key, value, version, .. }| Found { key, value, version: Some(version) }),
+            Self::Lines(lines) => lines.next().map(|(key, value)| Found { key, value, version: None }),
+        })
+    }
+}
+
+/// Reads the lines of an export. The message names the line, and shows no value.
+fn parse(text: &str) -> Result<BTreeMap<Key, Bytes>, String> {
+    let mut lines = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        let (key, value) = lines::given(line).map_err(|why| format!("line {number}: {why}"))?;
+        if lines.contains_key(&key) {
+            return Err(format!("line {number}: the key {key:?} was given before"));
+        }
+        lines.insert(key, value);
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_an_export_are_read_in_any_order() {
+        let text = "{\"v\":1,\"key\":\"b\",\"value\":\"2\"}\n\n{\"v\":1,\"key\":\"a\",\"value\":\"1\"}\n";
+        let keys: Vec<_> = parse(text).unwrap().into_keys().map(|key| key.to_string()).collect();
+        assert_eq!(keys, ["a", "b"]);
+        let twice = format!("{text}{text}");
+        assert_eq!(parse(&twice).unwrap_err(), "line 4: the key \"b\" was given before");
+    }
+}

@@ -1,0 +1,66 @@
+//! `health`, `capabilities`, `completions`, `man`, `--help`.
+
+use crate::program::Place;
+use std::fs;
+
+#[test]
+fn a_store_tells_of_itself() {
+    let place = Place::redb();
+    let health = place.ok(&["health"]);
+    assert!(health.starts_with("redb ") && health.contains("answered in "), "{health}");
+    assert!(place.ok(&["health", "--json"]).starts_with(r#"{"v":1,"backend":"redb","version":""#));
+    let capabilities = place.ok(&["capabilities"]);
+    assert!(
+        capabilities.starts_with("backend           redb\na write survives  a crash\n"),
+        "{capabilities}"
+    );
+    let capabilities = place.ok(&["capabilities", "--json"]);
+    assert!(capabilities.starts_with(r#"{"v":1,"backend":"redb","survives":"a crash","#), "{capabilities}");
+}
+
+#[test]
+fn completions_and_pages_are_made_of_the_same_definitions() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = place.ok(&["completions", shell]);
+        assert!(script.contains("kv") && script.contains("capabilities"), "{shell}");
+    }
+    let page = place.ok(&["man"]);
+    assert!(page.contains(".TH kv 1") && page.contains("capabilities"), "{page}");
+    assert!(place.ok(&["man", "lock"]).contains("KV_LOCK_TOKEN"));
+    assert_eq!(place.run(&["man", "nonsense"]).code, 2);
+    place.ok(&["man", "--folder", "pages"]);
+    assert!(fs::read_to_string(place.home().join("pages/kv-lock.1")).unwrap().contains("SIGKILL"));
+    assert!(!place.home().join(".local").exists(), "no store was opened");
+}
+
+#[test]
+fn the_help_has_the_exit_codes() {
+    let place = Place::new();
+    let help = place.ok(&["--help"]);
+    for words in ["Exit codes:", "  6    nobody knows whether", "lock", "copy", "capabilities"] {
+        assert!(help.contains(words), "{words}: {help}");
+    }
+    assert_eq!(place.ok(&["--version"]), format!("kv {}\n", env!("CARGO_PKG_VERSION")));
+    let nothing = place.run::<&str>(&[]);
+    assert_eq!((nothing.code, &*nothing.out), (2, ""));
+    assert!(nothing.err.contains("Usage: kv"), "{nothing:?}");
+}
+
+#[test]
+fn a_doctor_tries_a_store_and_leaves_nothing() {
+    let place = Place::redb();
+    let told = place.ok(&["doctor"]);
+    for begin in
+        ["ok: server: redb ", "ok: reads: 21 one after another", "note: locks: one of a killed holder"]
+    {
+        assert!(told.lines().any(|line| line.starts_with(begin)), "{begin}: {told}");
+    }
+    assert!(!told.contains("fault") && !told.contains("deleted"), "{told}");
+    let told = place.ok(&["doctor", "--write", "--json"]);
+    for check in ["writes", "watches", "locks", "deletions"] {
+        let line = format!("{{\"v\":1,\"check\":\"{check}\",\"verdict\":\"ok\",");
+        assert!(told.lines().any(|told| told.starts_with(&line)), "{check}: {told}");
+    }
+    assert_eq!(place.ok(&["ls", "-r"]), "");
+}

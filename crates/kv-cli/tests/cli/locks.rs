@@ -1,0 +1,174 @@
+//! `lock`, `elect`, `holder`.
+
+use crate::program::{Ended, Place, end, line, until};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use std::{
+    fs,
+    io::Write,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A command that tells its number, ignores that it is asked to end, and never ends by itself.
+const STUBBORN: &str = "trap '' TERM; echo $$; while :; do sleep 0.02; done";
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_child(child)
+}
+
+/// Reads the number of a process that a command printed.
+fn told(child: &mut Child) -> Pid {
+    line(child).parse().ok().and_then(Pid::from_raw).unwrap()
+}
+
+fn is_gone(process: Pid) -> bool {
+    test_kill_process(process).is_err()
+}
+
+#[test]
+fn a_command_runs_under_a_lock_and_its_exit_code_is_the_programs() {
+    let place = Place::memory();
+    let script = "echo $KV_LOCK_NAME; test $KV_LOCK_TOKEN -gt 0 && exit 5";
+    let ended = place.run(&["lock", "jobs/nightly", "--", "sh", "-c", script]);
+    assert_eq!((ended.code, &*ended.out, &*ended.err), (5, "jobs/nightly\n", ""));
+    assert_eq!(place.run(&["lock", "a", "--", "true"]).code, 0);
+    assert_eq!(place.run(&["lock", "a", "--try", "--", "true"]).code, 0);
+    assert_eq!(place.run(&["lock", "a", "--within", "1s", "--", "false"]).code, 1);
+    assert_eq!(place.run(&["lock", "a", "--", "sh", "-c", "kill -KILL $$"]).code, 137);
+}
+
+#[test]
+fn a_command_that_cannot_be_run_has_the_codes_of_shells() {
+    let place = Place::memory();
+    let missing = place.run(&["lock", "a", "--", "no-such-command"]);
+    assert_eq!((missing.code, &*missing.out), (127, ""), "{missing:?}");
+    assert!(missing.err.starts_with("kv: no-such-command cannot be started: "), "{missing:?}");
+    fs::write(place.home().join("plain"), "").unwrap();
+    assert_eq!(place.run(&["lock", "a", "--", "./plain"]).code, 126);
+    for wrong in
+        [&["lock", "a"][..], &["lock", "a", "true"], &["lock", "a", "--try", "--within", "1s", "--", "true"]]
+    {
+        assert_eq!(place.run(wrong).code, 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_grace_that_the_lock_has_no_time_for_is_refused_with_the_ttl_that_it_needs() {
+    let place = Place::memory();
+    let refused = place.run(&["lock", "a", "--ttl", "15s", "--grace", "10s", "--", "true"]);
+    assert_eq!((refused.code, &*refused.out), (2, ""), "{refused:?}");
+    let why = "kv: a grace of 10s needs a TTL of 126s, and the lock has 15s; give --ttl 126s\n";
+    assert_eq!(refused.err, why);
+    assert_eq!(place.run(&["lock", "a", "--ttl", "126s", "--grace", "10s", "--", "true"]).code, 0);
+}
+
+#[test]
+fn the_command_has_the_programs_own_input_and_output() {
+    let place = Place::memory();
+    let output = place.run_with(&["lock", "a", "--", "cat"], b"in\xff");
+    assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"in\xff"[..]));
+}
+
+#[test]
+fn signals_are_passed_on() {
+    let place = Place::memory();
+    for (signal, script, code) in [
+        (Signal::TERM, "trap 'exit 9' TERM; echo ready; while :; do sleep 0.02; done", 9),
+        (Signal::USR1, "trap 'exit 8' USR1; echo ready; while :; do sleep 0.02; done", 8),
+        (Signal::INT, "trap 'exit 4' INT; echo ready; while :; do sleep 0.02; done", 4),
+        (Signal::TERM, "echo ready; exec sleep 100", 143),
+    ] {
+        let mut lock = place.command(&["lock", "a", "--", "sh", "-c", script]).spawn().unwrap();
+        assert_eq!(line(&mut lock), "ready");
+        kill_process(pid(&lock), signal).unwrap();
+        let ended = end(lock);
+        assert_eq!((ended.code, &*ended.err), (code, ""), "{script}");
+    }
+}
+
+#[test]
+fn nothing_of_a_command_is_left_when_it_has_ended() {
+    let place = Place::memory();
+    let began = Instant::now();
+    // What stays has the output of its own, so that nobody waits for it here.
+    let script = "sleep 100 >/dev/null 2>&1 & echo $!";
+    let ended = place.run(&["lock", "a", "--", "sh", "-c", script]);
+    let left = ended.out.trim_end().parse().ok().and_then(Pid::from_raw).unwrap();
+    assert_eq!((ended.code, &*ended.err), (0, ""));
+    until("the end of what was left", || is_gone(left));
+    assert!(began.elapsed() < Duration::from_secs(50));
+}
+
+#[test]
+fn a_command_is_gone_before_the_lock_of_a_stopped_program_can_be_anothers() {
+    let place = Place::memory();
+    let ttl = Duration::from_secs(8);
+    let mut lock = place.command(&["lock", "a", "--ttl", "8s", "--", "sh", "-c", STUBBORN]).spawn().unwrap();
+    let command = told(&mut lock);
+    let stopped = Instant::now();
+    kill_process(pid(&lock), Signal::STOP).unwrap();
+    until("the end of the command", || is_gone(command));
+    // The last renewal was earlier than the stop.
+    assert!(stopped.elapsed() < ttl, "{:?}", stopped.elapsed());
+    kill_process(pid(&lock), Signal::CONT).unwrap();
+    let ended = end(lock);
+    assert_eq!(ended.code, 7, "{ended:?}");
+    assert!(ended.err.starts_with("kv: the command was ended: "), "{ended:?}");
+}
+
+#[test]
+fn a_command_does_not_outlive_a_program_that_is_killed() {
+    let place = Place::memory();
+    for (script, most) in [("echo $$; exec sleep 100", 2), (STUBBORN, 8)] {
+        let mut lock =
+            place.command(&["lock", "a", "--ttl", "8s", "--", "sh", "-c", script]).spawn().unwrap();
+        let command = told(&mut lock);
+        let killed = Instant::now();
+        kill_process(pid(&lock), Signal::KILL).unwrap();
+        until("the end of the command", || is_gone(command));
+        assert!(killed.elapsed() < Duration::from_secs(most), "{script}: {:?}", killed.elapsed());
+        drop(lock.wait());
+    }
+}
+
+#[test]
+fn the_file_of_a_lock_is_for_one_program_at_a_time() {
+    let place = Place::redb();
+    let script = "echo ready; read line";
+    let mut lock =
+        place.command(&["lock", "a", "--", "sh", "-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+    assert_eq!(line(&mut lock), "ready");
+    let second = place.run(&["lock", "a", "--timeout", "100ms", "--", "true"]);
+    assert_eq!(second.code, 5, "{second:?}");
+    assert!(second.err.contains("is open in another process"), "{second:?}");
+    lock.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert_eq!(end(lock).code, 0);
+    assert_eq!(place.run(&["lock", "a", "--", "true"]).code, 0);
+}
+
+#[test]
+fn a_leader_says_so_and_resigns_when_it_is_asked_to_end() {
+    let place = Place::redb();
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut elect = place.command(&["elect", "leader", "--value", "host-1"]).spawn().unwrap();
+        assert!(line(&mut elect).starts_with("elected\t"));
+        kill_process(pid(&elect), signal).unwrap();
+        let ended = end(elect);
+        assert_eq!((ended.code, &*ended.err), (128 + signal.as_raw(), ""));
+    }
+    let mut elect = place.command(&["elect", "--json", "leader"]).spawn().unwrap();
+    assert!(line(&mut elect).starts_with(r#"{"v":1,"event":"elected","name":"leader","token":"#));
+    drop(elect.stdout.take());
+    assert_eq!(Ended::of(elect.wait_with_output().unwrap()).code, 141);
+    let ended = place.run(&["elect", "leader", "--", "sh", "-c", "exit 3"]);
+    assert_eq!((ended.code, ended.out.lines().count()), (3, 1), "{ended:?}");
+}
+
+#[test]
+fn nobody_holds_a_free_lock() {
+    Place::redb().table(&[
+        (&["holder", "a"], 1, ""),
+        (&["holder", "--json", "a"], 1, "{\"v\":1,\"name\":\"a\",\"token\":null}\n"),
+        (&["holder", "../a"], 2, ""),
+    ]);
+}

@@ -1,0 +1,70 @@
+//! `render`.
+
+use crate::program::{Place, end, line, until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{fs, os::unix::fs::PermissionsExt};
+
+/// Makes a place with two nodes and a template for them.
+fn filled() -> Place {
+    let place = Place::redb();
+    place.ok(&["put", "app/nodes/1", "10.0.0.1"]);
+    place.ok(&["put", "app/nodes/2", "10.0.0.2"]);
+    let template = "{% for node in ls('nodes') -%}\nserver {{ node.value }};\n{% endfor -%}\n";
+    fs::write(place.home().join("template"), template).unwrap();
+    place
+}
+
+const ONE: &str = "server 10.0.0.1;\n";
+const BOTH: &str = "server 10.0.0.1;\nserver 10.0.0.2;\n";
+
+#[test]
+fn a_file_is_rendered_and_checked_before_it_takes_its_place() {
+    let place = filled();
+    let file = place.home().join("conf");
+    let read = || fs::read_to_string(&file).unwrap();
+    let render = |more: &[&'static str]| {
+        let mut arguments = vec!["render", "-d", "app", "template", "conf"];
+        arguments.extend(more);
+        let ended = place.run(&arguments);
+        (ended.code, ended.out, ended.err)
+    };
+    assert_eq!(render(&["--dry-run"]), (1, BOTH.into(), String::new()));
+    assert!(!file.exists());
+    assert_eq!(render(&["--once", "--mode", "640", "--reload", "cat {}"]), (0, BOTH.into(), String::new()));
+    assert_eq!(read(), BOTH);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+    // What is the same is neither written nor told.
+    assert_eq!(render(&["--once", "--reload", "cat {}"]), (0, String::new(), String::new()));
+    assert_eq!(render(&["--dry-run"]), (0, BOTH.into(), String::new()));
+
+    place.ok(&["delete", "app/nodes/2"]);
+    let (code, _, why) = render(&["--once", "--check", "false"]);
+    assert_eq!((code, &*why), (4, "kv: \"false\" ended with exit status: 1; the file stays as it was\n"));
+    assert_eq!(read(), BOTH);
+    assert_eq!(render(&["--once", "--check", "grep -q server {}"]), (0, String::new(), String::new()));
+    assert_eq!(read(), ONE);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+
+    fs::write(place.home().join("template"), "{{ get('none') }}").unwrap();
+    let (code, _, why) = render(&["--once"]);
+    assert!(code == 4 && why.contains("there is no key \"none\""), "{why}");
+    assert_eq!(read(), ONE);
+    assert_eq!(fs::read_dir(place.home()).unwrap().count(), 3, "the store, the template and the file");
+}
+
+#[test]
+fn a_file_follows_the_store() {
+    let place = filled();
+    place.ok(&["put", "app/nodes/2", "10.0.0.2", "--ttl", "4s"]);
+    let arguments =
+        ["render", "-d", "app", "template", "conf", "--quiet", "50ms", "--reload", "echo reloaded"];
+    let mut render = place.command(&arguments).spawn().unwrap();
+    let file = place.home().join("conf");
+    for expected in [BOTH, ONE] {
+        assert_eq!(line(&mut render), "reloaded");
+        assert_eq!(fs::read_to_string(&file).unwrap(), expected);
+    }
+    kill_process(Pid::from_child(&render), Signal::TERM).unwrap();
+    assert_eq!(end(render).code, -15);
+    until("the last file", || fs::read_to_string(&file).unwrap() == ONE);
+}
