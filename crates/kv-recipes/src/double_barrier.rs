@@ -1,0 +1,290 @@
+//! A barrier through which several go in together, and come out together.
+
+use crate::{
+    names::{below, in_recipe, new_id},
+    needs,
+    patience::{DEFAULT_TTL, backoff, ends, until_lost},
+    record::{self, Format},
+};
+use futures_core::future::BoxFuture;
+use kv_core::{Directory, Entry, Error, ErrorKind, IntoKey, Key, Kv, Lease, Result, Version, WatchEvent};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, future::Future, time::Duration};
+use tokio::time::sleep;
+
+/// The pause after which a round is looked at again that could be opened, and was not.
+const LATE_WATCH: Duration = Duration::from_millis(100);
+
+/// A double barrier: members go in together once so many are there, and go on together once all
+/// have left. It can be used again and again; each time is a round.
+///
+/// A member is there by a key under a lease. One that dies, or is cut off for longer than its TTL,
+/// counts as gone: before the round opens the others wait for another in its place, afterwards they
+/// do not wait for it to leave.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+/// use kv_recipes::DoubleBarrier;
+///
+/// let kv = kv_memory::open("memory://").await?;
+/// let step = DoubleBarrier::new(&kv, "job/step", 2);
+/// let other = tokio::spawn({
+///     let step = step.clone();
+///     async move {
+///         let inside = step.enter().await?;
+///         inside.leave().await
+///     }
+/// });
+/// let inside = step.enter().await?; // together with the other
+/// assert!(!other.is_finished(), "it waits until all have left");
+/// inside.leave().await?;
+/// other.await.unwrap()
+/// # }
+/// ```
+///
+/// # When things fail
+/// | when a member is | then |
+/// |---|---|
+/// | paused beyond the TTL | it counts as gone; inside, [`Inside::lost`] tells it when it wakes; outside, it comes again |
+/// | killed | it is gone within the TTL and its [lateness](kv_core::Capabilities::lateness) |
+/// | cut off from the server | it waits; after the TTL as after a pause |
+/// | there while the server restarts | the round goes on, for the members whose leases outlive the restart |
+/// | told nothing, because an answer was lost | it reads again who is there, and which round is open |
+/// | no longer waiting (the future is dropped) | it is gone, in the background |
+///
+/// A round opens when so many were there at one moment. One that goes in that moment is missed by
+/// the others as one that leaves at once.
+///
+/// # Layout, format 1
+/// | name | has |
+/// |---|---|
+/// | the keys `NAME/members/ID` | the members, each under its lease, with the round that it is in, or waits for: `{"v":1,"round":3}` |
+/// | the key `NAME/opened` | the last round that was opened: `{"v":1,"round":2}`; none when it is missing |
+///
+/// A member waits for the round behind the one that is open when it comes. Any member opens the next
+/// round, by a compare-and-swap, when it sees enough members of it, and none of an earlier one.
+#[derive(Clone, Debug)]
+#[must_use = "nothing happens until one enters"]
+pub struct DoubleBarrier {
+    kv: Kv,
+    name: Result<Key>,
+    members: usize,
+    ttl: Duration,
+}
+
+/// A round: of a member, or the last one that was opened.
+#[derive(Serialize, Deserialize)]
+struct Round {
+    v: Format,
+    round: u64,
+}
+
+/// What stands below the name of the barrier.
+#[derive(Default)]
+struct Seen {
+    /// The rounds of the members.
+    members: BTreeMap<Key, u64>,
+    /// The last round that was opened, and its version.
+    opened: (u64, Option<Version>),
+}
+
+fn round(entry: &Entry) -> Result<u64> {
+    let (Round { round, .. }, _) = record::read(&entry.key, &entry.value)?;
+    Ok(round)
+}
+
+impl Seen {
+    fn set(&mut self, barrier: &Directory, key: &Key, entry: Option<&Entry>) -> Result<()> {
+        let Some(name) = barrier.strip(key) else { return Ok(()) };
+        let read = || entry.map(round).transpose();
+        match name.as_str() {
+            "opened" => self.opened = (read()?.unwrap_or(0), entry.map(|entry| entry.version)),
+            _ if name.parent().as_str() == "members" => match read()? {
+                Some(round) => drop(self.members.insert(name, round)),
+                None => drop(self.members.remove(&name)),
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, barrier: &Directory, event: &WatchEvent) -> Result<()> {
+        match event {
+            WatchEvent::Put(entry) => self.set(barrier, &entry.key, Some(entry)),
+            WatchEvent::Delete { key, .. } => self.set(barrier, key, None),
+            WatchEvent::Synced => Ok(()),
+        }
+    }
+
+    /// Tells whether this round is the next one, and can be opened.
+    fn can_open(&self, round: u64, members: usize) -> bool {
+        let of_round = self.members.values().filter(|of| **of == round).count();
+        self.opened.0 + 1 == round && of_round >= members && !self.has_members_up_to(round - 1)
+    }
+
+    fn has_members_up_to(&self, round: u64) -> bool {
+        self.members.values().any(|of| *of <= round)
+    }
+}
+
+impl DoubleBarrier {
+    /// Makes the double barrier of this name, for so many members. No I/O.
+    pub fn new(kv: &Kv, name: impl IntoKey, members: usize) -> Self {
+        Self { kv: kv.clone(), name: name.into_key(), members, ttl: DEFAULT_TTL }
+    }
+
+    /// Sets how long a member that dies still counts as there: 15 s unless it is set. It is rounded
+    /// as the TTL of a lease.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Waits until so many members are there, and goes in with them. Outages are ridden out.
+    ///
+    /// # Errors
+    /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey),
+    /// [`Unsupported`](ErrorKind::Unsupported) where there are no leases or no watches,
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL. Then
+    /// [`Corrupt`](ErrorKind::Corrupt) where something else stands in the place of a record,
+    /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves, and leaves nothing behind but the number of the round.
+    pub async fn enter(&self) -> Result<Inside> {
+        let name = self.name.clone().map_err(|e| in_recipe(e, &self.kv, "enter", None))?;
+        let can = needs::watches(&self.kv).and_then(|()| needs::leases(&self.kv, self.ttl));
+        can.map_err(|e| in_recipe(e, &self.kv, "enter", Some(&name)))?;
+        let mut backoff = backoff();
+        loop {
+            match self.enter_once(&name).await {
+                // What was put under the lease goes with it; the member comes anew.
+                Err(e) if !ends(&e) => backoff.pause().await,
+                entered => return entered.map_err(|e| in_recipe(e, &self.kv, "enter", Some(&name))),
+            }
+        }
+    }
+
+    /// Waits under one lease.
+    async fn enter_once(&self, name: &Key) -> Result<Inside> {
+        let lease = self.kv.lease(self.ttl).await?;
+        let lost: BoxFuture<'static, Error> = Box::pin(lease.lost());
+        let entered = until_lost(|| lease.is_held(), lost, self.wait(name, &lease)).await;
+        let round = entered.flatten()?;
+        Ok(Inside { kv: self.kv.clone(), name: name.clone(), lease, round })
+    }
+
+    /// Waits until the round of this member is open; returns the round.
+    async fn wait(&self, name: &Key, lease: &Lease) -> Result<u64> {
+        let barrier = name.as_directory();
+        let opened = self.kv.get(below(name, "opened")?).await?;
+        let mine = opened.as_ref().map_or(Ok(0), round)? + 1;
+        let member = below(name, &format!("members/{}", new_id()))?;
+        let record = record::write(&Round { v: Format, round: mine }, b"")?;
+        // If its outcome is unknown, all begins anew: the name is not used again.
+        self.kv.put(&member, record).if_missing().lease(lease).await?;
+        let mut watch = self.kv.watch_tree(&barrier).await?;
+        let (mut seen, mut is_known) = (Seen::default(), false);
+        loop {
+            if is_known && seen.opened.0 >= mine {
+                return Ok(mine);
+            }
+            let could_open = is_known && seen.can_open(mine, self.members);
+            if could_open {
+                self.open(name, mine).await?;
+            }
+            let event = tokio::select! {
+                biased;
+                event = watch.event() => event?,
+                () = sleep(LATE_WATCH), if could_open => continue,
+            };
+            is_known |= event == WatchEvent::Synced;
+            seen.fold(&barrier, &event)?;
+        }
+    }
+
+    /// Opens the round, if what the store shows now allows it. Whether it was opened, by this member
+    /// or another, is told by the watch.
+    async fn open(&self, name: &Key, round: u64) -> Result<()> {
+        let (barrier, mut now) = (name.as_directory(), Seen::default());
+        for entry in self.kv.list(&barrier).await? {
+            now.set(&barrier, &entry.key, Some(&entry))?;
+        }
+        if !now.can_open(round, self.members) {
+            return Ok(());
+        }
+        let put = self.kv.put(below(name, "opened")?, record::write(&Round { v: Format, round }, b"")?);
+        let put = match now.opened.1 {
+            Some(version) => put.if_version(version),
+            None => put.if_missing(),
+        };
+        match put.await {
+            Err(e) if !e.is_conflict() && e.kind() != ErrorKind::OutcomeUnknown => Err(e),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A member that went in. Dropping it leaves in the background, without waiting for the others.
+#[must_use = "dropping it leaves"]
+pub struct Inside {
+    kv: Kv,
+    name: Key,
+    lease: Lease,
+    round: u64,
+}
+
+impl Inside {
+    /// Returns the number of the round, which counts from 1.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// Tells whether the others count this member as there, by this side's clock and by the rule of
+    /// [`Lease::is_held`]. No I/O.
+    pub fn is_held(&self) -> bool {
+        self.lease.is_held()
+    }
+
+    /// Waits until this member counts as gone, and returns the reason, as [`Lease::lost`] says. The
+    /// future borrows nothing.
+    pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
+        self.lease.lost()
+    }
+
+    /// Leaves, and waits until all who went in have left or are gone. Outages are ridden out.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt) where something else stands in the place of a record;
+    /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals. This member has left in any
+    /// case, by its TTL at the latest.
+    ///
+    /// # Cancel safety
+    /// This member has left, or leaves in the background, when the future is dropped.
+    pub async fn leave(self) -> Result<()> {
+        let Self { kv, name, lease, round } = self;
+        // What could not be revoked ends by its TTL, and is waited for as any other.
+        match lease.revoke().await {
+            Err(e) if ends(&e) => return Err(e),
+            _ => {}
+        }
+        let barrier = name.as_directory();
+        let mut watch = kv.watch_tree(&barrier).await?;
+        let (mut seen, mut is_known) = (Seen::default(), false);
+        loop {
+            if is_known && !seen.has_members_up_to(round) {
+                return Ok(());
+            }
+            let event = watch.event().await?;
+            is_known |= event == WatchEvent::Synced;
+            seen.fold(&barrier, &event).map_err(|e| in_recipe(e, &kv, "leave", Some(&name)))?;
+        }
+    }
+}
+
+impl fmt::Debug for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, round, .. } = self;
+        f.debug_struct("Inside").field("name", name).field("round", round).finish_non_exhaustive()
+    }
+}

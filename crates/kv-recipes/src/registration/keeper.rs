@@ -1,0 +1,249 @@
+//! The task that keeps a registered key there, and mends it.
+
+use super::{Line, RegistrationState, read};
+use crate::{
+    patience::{backoff, ends},
+    record::{self, Format},
+};
+use kv_core::{
+    Bytes, Entry, Error, ErrorKind, Key, Kv, Lease, Result, Version, Watch, WatchEvent, backend::Backoff,
+};
+use std::{
+    future::pending,
+    time::{Duration, Instant},
+};
+use tokio::sync::{oneshot, watch};
+
+/// The value that is to be registered.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    pub(super) change: u64,
+    pub(super) value: Bytes,
+}
+
+/// What the keeper tells of the key.
+#[derive(Clone)]
+pub(super) struct Told {
+    pub(super) state: RegistrationState,
+    /// The greatest change that the store has acknowledged.
+    pub(super) written: u64,
+}
+
+impl Told {
+    pub(super) fn nothing() -> Self {
+        let error = Error::new(ErrorKind::Unavailable, "the key was not put yet");
+        Self { state: RegistrationState::Mending { since: Instant::now(), error }, written: 0 }
+    }
+
+    /// Returns why the registration has ended; `None` while it goes on.
+    pub(super) fn over(&self) -> Option<Error> {
+        match &self.state {
+            RegistrationState::Superseded => Some(superseded()),
+            RegistrationState::Over(why) => Some(why.clone()),
+            RegistrationState::Registered | RegistrationState::Mending { .. } => None,
+        }
+    }
+}
+
+/// The request to take the key away, with the way of the answer.
+pub(super) type Stop = oneshot::Sender<Result<bool>>;
+
+pub(super) struct Keeper {
+    kv: Kv,
+    key: Key,
+    id: String,
+    ttl: Duration,
+    wanted: watch::Receiver<Wanted>,
+    told: watch::Sender<Told>,
+    /// The generation of this registration; 0 until it has put the key once.
+    generation: u64,
+    /// The version that the present lease's last acknowledged put gave the key.
+    placed: Option<Version>,
+    /// True from the moment on in which another was seen to have registered the key.
+    superseded: bool,
+    /// The watch of the key, from the first registration on: a hint to look again, and no more.
+    watch: Option<Watch>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        kv: &Kv,
+        key: &Key,
+        id: &str,
+        ttl: Duration,
+        wanted: watch::Receiver<Wanted>,
+        told: watch::Sender<Told>,
+    ) -> Self {
+        let (kv, key, id) = (kv.clone(), key.clone(), id.to_owned());
+        let (generation, placed, superseded, watch) = (0, None, false, None);
+        Self { kv, key, id, ttl, wanted, told, generation, placed, superseded, watch }
+    }
+
+    /// Keeps the key until the owner goes, or the registration ends by itself.
+    pub(super) async fn run(mut self, mut stopped: oneshot::Receiver<Stop>) {
+        let mut lease = None;
+        let over = tokio::select! {
+            biased;
+            asked = &mut stopped => Err(asked.ok()),
+            why = self.keep(&mut lease) => Ok(why),
+        };
+        // What is under way is dropped here. If it reaches the server later, it finds its lease
+        // revoked, and puts nothing.
+        let answer = match over {
+            Ok(_) if self.superseded => return self.tell(RegistrationState::Superseded),
+            Ok(why) => return self.tell(RegistrationState::Over(why)),
+            Err(answer) => answer,
+        };
+        let gone = match (lease, &answer) {
+            (Some(lease), Some(_)) => lease.revoke().await,
+            _ => Ok(false), // the lease, if there is one, is revoked in the background
+        };
+        self.tell(RegistrationState::Over(Error::new(ErrorKind::LeaseLost, "it was deregistered")));
+        if let Some(answer) = answer {
+            drop(answer.send(gone));
+        }
+    }
+
+    fn tell(&self, state: RegistrationState) {
+        self.told.send_modify(|told| told.state = state);
+    }
+
+    /// Puts the key, again and again, as long as that can be mended; returns what cannot.
+    async fn keep(&mut self, lease: &mut Option<Lease>) -> Error {
+        let mut backoff: Backoff = backoff();
+        loop {
+            match self.once(lease, &mut backoff).await {
+                Ok(()) => {}
+                Err(e) if self.superseded || ends(&e) => return e,
+                Err(e) => {
+                    if e.kind() == ErrorKind::LeaseLost {
+                        *lease = None;
+                    }
+                    self.told.send_modify(|told| told.state = mending(&told.state, e));
+                    backoff.pause().await;
+                }
+            }
+        }
+    }
+
+    /// Sees to it that the key is there, with the newest value and under a lease that lives; then
+    /// waits until one of these may have changed.
+    async fn once(&mut self, slot: &mut Option<Lease>, backoff: &mut Backoff) -> Result<()> {
+        if slot.as_ref().is_none_or(|lease| !lease.is_held()) {
+            (*slot, self.placed) = (None, None);
+            *slot = Some(self.kv.lease(self.ttl).await?);
+        }
+        let Some(lease) = slot.as_ref() else { return Ok(()) };
+        let wanted = self.wanted.borrow_and_update().clone();
+        let version = self.place(lease, &wanted).await?;
+        self.told.send_modify(|told| {
+            told.state = RegistrationState::Registered;
+            told.written = wanted.change;
+        });
+        backoff.reset();
+        if self.watch.is_none() {
+            self.watch = Some(self.kv.watch(&self.key).await?);
+        }
+        let Self { wanted, watch, .. } = self;
+        let Some(watch) = watch else { return Ok(()) };
+        tokio::select! {
+            biased;
+            lost = lease.lost() => Err(lost),
+            more = wanted.changed() => match more {
+                Ok(()) => Ok(()),
+                Err(_) => pending().await, // the owner is gone, and `run` ends this
+            },
+            looks = changes_from(watch, version) => looks,
+        }
+    }
+
+    /// Puts the value under the lease, unless it stands there; returns its version.
+    async fn place(&mut self, lease: &Lease, wanted: &Wanted) -> Result<Version> {
+        loop {
+            let found = self.kv.get(&self.key).await?;
+            let expected = match &found {
+                None => None,
+                Some(entry) if self.is_placed(entry, wanted)? => return Ok(entry.version),
+                Some(entry) => Some(entry.version),
+            };
+            let generation = self.generation_after(found.as_ref())?;
+            let line = Line { v: Format, id: self.id.clone(), generation, change: wanted.change };
+            let put = self.kv.put(&self.key, record::write(&line, &wanted.value)?).lease(lease);
+            let put = match expected {
+                Some(version) => put.if_version(version),
+                None => put.if_missing(),
+            };
+            match put.await {
+                Ok(written) => {
+                    (self.generation, self.placed) = (generation, Some(written.version));
+                    return Ok(written.version);
+                }
+                Err(e) if e.is_conflict() => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Tells whether the key is as wanted, by a put that was acknowledged under the present lease.
+    /// It is an error if the key is another's for good.
+    fn is_placed(&mut self, entry: &Entry, wanted: &Wanted) -> Result<bool> {
+        let line = match read(entry) {
+            Ok((line, _)) => line,
+            // Whoever wrote that after us has taken the key; what was there before is left alone.
+            Err(_) if self.generation > 0 => return Err(self.give_up()),
+            Err(e) => return Err(e),
+        };
+        if line.id == self.id {
+            return Ok(self.placed == Some(entry.version) && line.change == wanted.change);
+        }
+        if self.generation > 0 && line.generation >= self.generation {
+            return Err(self.give_up());
+        }
+        Ok(false)
+    }
+
+    fn give_up(&mut self) -> Error {
+        self.superseded = true;
+        superseded()
+    }
+
+    /// Returns the generation of the next put: it stays the same from the first put on that was
+    /// acknowledged.
+    fn generation_after(&self, found: Option<&Entry>) -> Result<u64> {
+        if self.generation > 0 {
+            return Ok(self.generation);
+        }
+        let Some(entry) = found else { return Ok(1) };
+        let (line, _) = read(entry)?;
+        // A put of ours whose answer was lost is no predecessor.
+        let own = line.id == self.id;
+        Ok(if own { line.generation.max(1) } else { line.generation.saturating_add(1) })
+    }
+}
+
+/// Waits until the watch tells of something else than this version, and of nothing older.
+async fn changes_from(watch: &mut Watch, version: Version) -> Result<()> {
+    loop {
+        match watch.event().await? {
+            WatchEvent::Synced => {}
+            WatchEvent::Put(entry) if entry.version <= version => {}
+            // A deletion may be told with the version of the put before ours.
+            WatchEvent::Put(_) | WatchEvent::Delete { .. } => return Ok(()),
+        }
+    }
+}
+
+/// Returns the state in a failure, which goes on since the first one.
+fn mending(before: &RegistrationState, error: Error) -> RegistrationState {
+    let since = match before {
+        RegistrationState::Mending { since, .. } => *since,
+        _ => Instant::now(),
+    };
+    RegistrationState::Mending { since, error }
+}
+
+#[cold]
+fn superseded() -> Error {
+    let why = "another has registered the key; give each owner a name of its own";
+    Error::new(ErrorKind::KeyModified, why)
+}
