@@ -1,8 +1,8 @@
 //! What the owner of a registered key holds.
 
 use super::{
-    Line,
-    keeper::{Stop, Told, Wanted},
+    line::Line,
+    state::{RegistrationState, Stop, Told, Wanted},
 };
 use crate::{
     json,
@@ -11,7 +11,7 @@ use crate::{
 };
 use kv_core::{Bytes, Error, ErrorKind, IntoValue, Key, Kv, Result};
 use serde::Serialize;
-use std::{fmt, future::Future, time::Instant};
+use std::{fmt, future::Future};
 use tokio::sync::{oneshot, watch};
 
 /// A key that is registered as long as this value lives; dropping it deregisters in the
@@ -27,25 +27,6 @@ pub struct Registered {
     wanted: watch::Sender<Wanted>,
     told: watch::Receiver<Told>,
     stop: oneshot::Sender<Stop>,
-}
-
-/// The state of a registration, as its owner knows it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum RegistrationState {
-    /// The key was there, with the newest value, when it was looked at last.
-    Registered,
-    /// The key may be gone; it is being put again.
-    Mending {
-        /// The moment since which this is so.
-        since: Instant,
-        /// The failure that began it, or the last one since.
-        error: Error,
-    },
-    /// Another has registered the key: this registration has given up for good.
-    Superseded,
-    /// The registration has ended: it was deregistered, or the server refuses it for good.
-    Over(Error),
 }
 
 impl Registered {

@@ -1,52 +1,21 @@
 //! The task that keeps a registered key there, and mends it.
 
-use super::{Line, RegistrationState, read};
+use super::{
+    line::{Line, read},
+    state::{RegistrationState, Stop, Told, Wanted, superseded},
+};
 use crate::{
     patience::{backoff, ends},
     record::{self, Format},
 };
 use kv_core::{
-    Bytes, Entry, Error, ErrorKind, Key, Kv, Lease, Result, Version, Watch, WatchEvent, backend::Backoff,
+    Entry, Error, ErrorKind, Key, Kv, Lease, Result, Version, Watch, WatchEvent, backend::Backoff,
 };
 use std::{
     future::pending,
     time::{Duration, Instant},
 };
 use tokio::sync::{oneshot, watch};
-
-/// The value that is to be registered.
-#[derive(Clone)]
-pub(super) struct Wanted {
-    pub(super) change: u64,
-    pub(super) value: Bytes,
-}
-
-/// What the keeper tells of the key.
-#[derive(Clone)]
-pub(super) struct Told {
-    pub(super) state: RegistrationState,
-    /// The greatest change that the store has acknowledged.
-    pub(super) written: u64,
-}
-
-impl Told {
-    pub(super) fn nothing() -> Self {
-        let error = Error::new(ErrorKind::Unavailable, "the key was not put yet");
-        Self { state: RegistrationState::Mending { since: Instant::now(), error }, written: 0 }
-    }
-
-    /// Returns why the registration has ended; `None` while it goes on.
-    pub(super) fn over(&self) -> Option<Error> {
-        match &self.state {
-            RegistrationState::Superseded => Some(superseded()),
-            RegistrationState::Over(why) => Some(why.clone()),
-            RegistrationState::Registered | RegistrationState::Mending { .. } => None,
-        }
-    }
-}
-
-/// The request to take the key away, with the way of the answer.
-pub(super) type Stop = oneshot::Sender<Result<bool>>;
 
 pub(super) struct Keeper {
     kv: Kv,
@@ -240,10 +209,4 @@ fn mending(before: &RegistrationState, error: Error) -> RegistrationState {
         _ => Instant::now(),
     };
     RegistrationState::Mending { since, error }
-}
-
-#[cold]
-fn superseded() -> Error {
-    let why = "another has registered the key; give each owner a name of its own";
-    Error::new(ErrorKind::KeyModified, why)
 }

@@ -2,19 +2,23 @@
 
 mod handle;
 mod keeper;
+mod line;
+mod state;
 
-pub use handle::{Registered, RegistrationState};
+pub use handle::Registered;
+pub(crate) use line::read;
+pub use state::RegistrationState;
 
 use crate::{
     json,
     names::{in_recipe, new_id},
     needs,
     patience::DEFAULT_TTL,
-    record::{self, Format},
 };
-use keeper::{Keeper, Told, Wanted};
-use kv_core::{Bytes, Entry, IntoKey, IntoValue, Key, Kv, Result};
-use serde::{Deserialize, Serialize};
+use keeper::Keeper;
+use kv_core::{Bytes, IntoKey, IntoValue, Key, Kv, Result};
+use serde::Serialize;
+use state::{Told, Wanted};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -80,20 +84,6 @@ pub struct Registration {
     key: Result<Key>,
     value: Result<Bytes>,
     ttl: Duration,
-}
-
-/// The line in front of a registered value.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Line {
-    v: Format,
-    pub(crate) id: String,
-    generation: u64,
-    change: u64,
-}
-
-/// Reads who registered a key, and the value.
-pub(crate) fn read(entry: &Entry) -> Result<(Line, Bytes)> {
-    record::read(&entry.key, &entry.value)
 }
 
 impl Registration {
