@@ -177,7 +177,7 @@ async fn answers_that_are_lost_keep_no_member_out() -> Result<()> {
 
 /// Counts how often the function ran, and writes what two keys show if it happens twice.
 async fn migrate(kv: &Kv, runs: &AtomicU32) -> Result<Ran> {
-    let count = async |effects: Effects| {
+    let count = |effects: Effects| async move {
         runs.fetch_add(1, SeqCst);
         let seen = kv.get("count").await?;
         let now = seen.as_ref().and_then(|entry| entry.text()?.parse::<u32>().ok()).unwrap_or(0) + 1;
@@ -210,10 +210,11 @@ async fn it_happens_once_whoever_tries_and_whatever_answers_are_lost() -> Result
 async fn a_runner_that_is_paused_is_followed_and_its_writes_come_too_late() -> Result<()> {
     let (p, runs) = (pair().await, AtomicU32::new(0));
     let slow = Once::new(&p.kv, "migration").ttl(9 * S);
-    let slow = slow.run(async |effects: Effects| {
-        p.faults.pause();
+    let (kv, faults) = (&p.kv, &p.faults);
+    let slow = slow.run(|effects: Effects| async move {
+        faults.pause();
         tokio::time::sleep(5 * S).await;
-        Ok::<_, Error>(effects.then(p.kv.put("count", "slow")))
+        Ok::<_, Error>(effects.then(kv.put("count", "slow")))
     });
     let other = async {
         tokio::time::sleep(S).await;
@@ -231,16 +232,19 @@ async fn a_runner_that_is_paused_is_followed_and_its_writes_come_too_late() -> R
 async fn an_error_or_a_condition_leaves_it_to_be_done() -> Result<()> {
     let (p, runs) = (pair().await, AtomicU32::new(0));
     let once = Once::new(&p.kv, "migration");
-    let failed = once.run(async |_| Err(Error::new(ErrorKind::Other, "mine"))).await;
+    let failed = once.run(|_| async { Err(Error::new(ErrorKind::Other, "mine")) }).await;
     assert_eq!(failed.unwrap_err().message(), "mine");
     p.kv.put("there", "").await?;
-    let refused = once.run(async |all: Effects| Ok::<_, Error>(all.then(p.kv.put("there", "").if_missing())));
-    let refused = refused.await.unwrap_err();
+    let kv = &p.kv;
+    let late = |all: Effects| async move { Ok::<_, Error>(all.then(kv.put("there", "").if_missing())) };
+    let refused = once.run(late).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::KeyModified);
     assert!(refused.to_string().contains("\"there\""), "{refused}");
     assert!(!once.is_done().await?);
     for polls in 1..30 {
+        p.faults.lose_answers(2);
         let dropped = polled(migrate(&p.kv, &runs), polls).await;
+        p.faults.clear();
         let count = p.other.get("count").await?;
         assert_eq!(count.is_some(), once.is_done().await?, "not half done");
         drop(dropped);

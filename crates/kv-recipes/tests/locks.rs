@@ -199,10 +199,9 @@ async fn one_that_is_lost_while_the_others_are_waited_for_is_acquired_anew() -> 
         let all = both(&p.kv, ["a", "b"]);
         async move { all.acquire().await }
     });
-    let has_a = async || p.other.lock_holder("a").await.unwrap().is_some();
-    until("it has the first", has_a).await;
+    until("it has the first", async || p.other.lock_holder("a").await.unwrap().is_some()).await;
     p.faults.evict_lock("a")?;
-    until("it has the first again", has_a).await;
+    until("it has the first again", async || p.other.lock_holder("a").await.unwrap().is_some()).await;
     assert!(!waits.is_finished());
     b.release().await?;
     assert!(waits.await.unwrap()?.is_held());
