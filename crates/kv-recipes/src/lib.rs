@@ -97,3 +97,8 @@ pub use semaphore::Semaphore;
 pub use service::{Instance, Service};
 pub use typed::{Typed, TypedEntry, TypedEvent, TypedWatch};
 pub use view::{Change, Changes, OpenView, View, ViewEntry};
+
+// The program of the README is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -191,8 +191,8 @@ impl Election {
     }
 
     /// Leads, again and again: runs the work whenever this candidate leads, until the work has
-    /// ended once. When the term is lost, the work is dropped where it stands, before another can lead,
-    /// and the candidate campaigns again. When the work ends, the leader resigns.
+    /// ended once. When the term is lost, the work is dropped where it stands, before another can
+    /// lead, and the candidate campaigns again. When the work ends, the leader resigns.
     ///
     /// The work is made anew for each term, by the function, which gets the term. Work that it
     /// spawns as a task of its own is not dropped with it; [`Term::lost`] tells such work. Work that
