@@ -61,8 +61,8 @@ const LATE_WATCH: Duration = Duration::from_millis(100);
 /// | the keys `NAME/members/ID` | the members, each under its lease, with the round that it is in, or waits for: `{"v":1,"round":3}` |
 /// | the key `NAME/opened` | the last round that was opened: `{"v":1,"round":2}`; none when it is missing |
 ///
-/// A member waits for the round behind the one that is open when it comes. Any member opens the next
-/// round, by a compare-and-swap, when it sees enough members of it, and none of an earlier one.
+/// A member waits for the round behind the one that is open when it comes. Any member opens the
+/// next round, by a compare-and-swap, when it sees enough members of it, and none of an earlier one.
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens until one enters"]
 pub struct DoubleBarrier {
@@ -203,8 +203,8 @@ impl DoubleBarrier {
         }
     }
 
-    /// Opens the round, if what the store shows now allows it. Whether it was opened, by this member
-    /// or another, is told by the watch.
+    /// Opens the round, if what the store shows now allows it. Whether it was opened, by this
+    /// member or another, is told by the watch.
     async fn open(&self, name: &Key, round: u64) -> Result<()> {
         let (barrier, mut now) = (name.as_directory(), Seen::default());
         for entry in self.kv.list(&barrier).await? {
@@ -256,8 +256,8 @@ impl Inside {
     ///
     /// # Errors
     /// [`Corrupt`](ErrorKind::Corrupt) where something else stands in the place of a record;
-    /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals. This member has left in any
-    /// case, by its TTL at the latest.
+    /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals. This member has left in
+    /// any case, by its TTL at the latest.
     ///
     /// # Cancel safety
     /// This member has left, or leaves in the background, when the future is dropped.

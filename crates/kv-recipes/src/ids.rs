@@ -27,7 +27,8 @@ const REQUESTS: u32 = 5;
 /// use kv_recipes::IdBlocks;
 ///
 /// let kv = kv_memory::open("memory://").await?;
-/// let (here, there) = (IdBlocks::new(&kv, "orders/ids").size(100), IdBlocks::new(&kv, "orders/ids"));
+/// let here = IdBlocks::new(&kv, "orders/ids").size(100);
+/// let there = IdBlocks::new(&kv, "orders/ids");
 /// assert_eq!((here.next().await?, here.next().await?), (1, 2));
 /// assert_eq!(there.next().await?, 101);
 ///

@@ -55,11 +55,11 @@
 //!   background, as far as the runtime goes on; else they end by their TTL.
 //! - Outages are ridden out where one waits anyway. What ends a wait is what
 //!   [`Error::is_lasting`](kv_core::Error::is_lasting) names.
-//! - Nothing is written below a name but what its page lists. Names, and the records under them, are
-//!   the same on every store, so that programs in other languages can take part. A record is a line
-//!   of JSON with the number of its format, `"v":1`, a line feed, and, where the recipe carries
-//!   one, the user's value as it was given. Whoever reads a record skips fields that it does not
-//!   know, and refuses other formats.
+//! - Nothing is written below a name but what its page lists. Names, and the records under them,
+//!   are the same on every store, so that programs in other languages can take part. A record is a
+//!   line of JSON with the number of its format, `"v":1`, a line feed, and, where the recipe
+//!   carries one, the user's value as it was given. Whoever reads a record skips fields that it
+//!   does not know, and refuses other formats.
 
 mod barrier;
 mod counter;

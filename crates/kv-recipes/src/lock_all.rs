@@ -109,8 +109,8 @@ impl LockAll {
     ///
     /// # Errors
     /// Those of [`acquire`](Self::acquire), and of
-    /// [`Lock::try_acquire`](kv_core::Lock::try_acquire); [`LockLost`](ErrorKind::LockLost) when one
-    /// was lost before all were there.
+    /// [`Lock::try_acquire`](kv_core::Lock::try_acquire); [`LockLost`](ErrorKind::LockLost) when
+    /// one was lost before all were there.
     ///
     /// # Cancel safety
     /// That of [`acquire`](Self::acquire).

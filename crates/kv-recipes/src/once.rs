@@ -182,8 +182,8 @@ impl Once {
         }
     }
 
-    /// Runs the function, and commits its writes, while the lock is held; `None` when that has to be
-    /// done again.
+    /// Runs the function, and commits its writes, while the lock is held; `None` when that has to
+    /// be done again.
     async fn run_once<E, W, F>(&self, id: &str, guard: &Guard, effects: &mut W) -> Result<Option<Ran>, E>
     where
         W: FnMut(Effects) -> F,

@@ -126,8 +126,8 @@ impl RwLock {
     /// otherwise. It leaves nothing behind.
     ///
     /// # Errors
-    /// Those of [`read`](Self::read), and those of the single requests; what was begun is then given
-    /// back in the background.
+    /// Those of [`read`](Self::read), and those of the single requests; what was begun is then
+    /// given back in the background.
     ///
     /// # Cancel safety
     /// That of [`read`](Self::read).

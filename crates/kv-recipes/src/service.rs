@@ -27,7 +27,7 @@ use std::{
 ///
 /// let web: Service<String> = Service::open(&kv, "services/web").await?;
 /// assert_eq!(web.instances().len(), 2);
-/// assert_eq!(web.unreadable()[0].0.as_str(), "services/web/3"); // told apart: no harm to the others
+/// assert_eq!(web.unreadable()[0].0.as_str(), "services/web/3"); // it harms no other
 ///
 /// let (a, b) = (web.pick().unwrap(), web.pick().unwrap());
 /// assert_ne!(a.value, b.value, "in turn");

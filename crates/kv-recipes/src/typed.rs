@@ -27,7 +27,8 @@ use std::{fmt, marker::PhantomData};
 ///
 /// let seen = routes.put("a", &to("10.0.0.1")).await?.version;
 /// routes.put("a", &to("10.0.0.2")).if_version(seen).ttl(Duration::from_secs(60)).await?;
-/// assert!(routes.put("a", &to("10.0.0.3")).if_version(seen).await.is_err(), "a stale writer loses");
+/// let late = routes.put("a", &to("10.0.0.3")).if_version(seen).await;
+/// assert!(late.is_err(), "a stale writer loses");
 /// assert_eq!(routes.get("a").await?.unwrap().value?, to("10.0.0.2"));
 ///
 /// kv.put("routes/bad", "{").await?;

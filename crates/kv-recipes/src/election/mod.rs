@@ -195,8 +195,8 @@ impl Election {
     /// lead, and the candidate campaigns again. When the work ends, the leader resigns.
     ///
     /// The work is made anew for each term, by the function, which gets the term. Work that it
-    /// spawns as a task of its own is not dropped with it; [`Term::lost`] tells such work. Work that
-    /// resigns by [`Term::resign`], in place of ending, is dropped as at a loss.
+    /// spawns as a task of its own is not dropped with it; [`Term::lost`] tells such work. Work
+    /// that resigns by [`Term::resign`], in place of ending, is dropped as at a loss.
     ///
     /// # Errors
     /// The error of the work, if the term still was this candidate's: one that comes when the term

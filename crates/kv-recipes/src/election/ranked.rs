@@ -122,7 +122,8 @@ impl Term {
     /// name the first by id is meant.
     ///
     /// # Errors
-    /// [`LockLost`](ErrorKind::LockLost) when the term is over; the server's lasting refusals.
+    /// [`LockLost`](ErrorKind::LockLost) when the term is over; those of [`Kv::list`](kv_core::Kv::list), and the
+    /// server's lasting refusals.
     ///
     /// # Cancel safety
     /// The nomination may stand when the future is dropped: until the next nomination, or the next
