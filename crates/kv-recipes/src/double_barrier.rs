@@ -62,7 +62,8 @@ const LATE_WATCH: Duration = Duration::from_millis(100);
 /// | the key `NAME/opened` | the last round that was opened: `{"v":1,"round":2}`; none when it is missing |
 ///
 /// A member waits for the round behind the one that is open when it comes. Any member opens the
-/// next round, by a compare-and-swap, when it sees enough members of it, and none of an earlier one.
+/// next round, by a compare-and-swap, when it sees enough members of it and none of an earlier
+/// one.
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens until one enters"]
 pub struct DoubleBarrier {

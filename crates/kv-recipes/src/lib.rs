@@ -41,6 +41,7 @@
 //! | a barrier that is raised and lifted | [`Barrier`] |
 //! | several that go in together, and come out together | [`DoubleBarrier`] |
 //! | something that happens once | [`Once`] |
+//! | work that one of us does, each period | [`Ticks`] |
 //! | a directory whose values are of one type | [`Typed`] |
 //!
 //! # What all of them keep to
@@ -79,6 +80,7 @@ mod registration;
 mod rwlock;
 mod semaphore;
 mod service;
+mod ticks;
 mod typed;
 mod view;
 
@@ -95,6 +97,7 @@ pub use registration::{Registered, Registration, RegistrationState};
 pub use rwlock::RwLock;
 pub use semaphore::Semaphore;
 pub use service::{Instance, Service};
+pub use ticks::{Tick, Ticks};
 pub use typed::{Typed, TypedEntry, TypedEvent, TypedWatch};
 pub use view::{Change, Changes, OpenView, View, ViewEntry};
 

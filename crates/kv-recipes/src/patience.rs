@@ -1,6 +1,6 @@
 //! What recipes ride out, and how they write so that a lost answer costs nothing.
 
-use kv_core::{Bytes, Entry, Error, ErrorKind, Fence, Key, Kv, Result, backend::Backoff};
+use kv_core::{Bytes, Entry, Error, ErrorKind, Fence, Key, Kv, Result, Version, backend::Backoff};
 use std::{
     future::{Future, poll_fn},
     pin::pin,
@@ -54,14 +54,14 @@ pub(crate) async fn until_lost<T>(
 ///
 /// It tries until the write stands, or an error comes that ends it: the loss of the lock among
 /// them. A try whose answer was lost cannot take effect behind a later write: every try expects
-/// the version that was read before it.
+/// the version that was read before it. It returns the version that the key has by the write.
 pub(crate) async fn write_fenced(
     kv: &Kv,
     key: &Key,
     fence: &Fence,
     value: &Bytes,
     is_done: impl Fn(&Entry) -> Result<bool>,
-) -> Result<()> {
+) -> Result<Version> {
     let mut backoff = backoff();
     loop {
         match try_write(kv, key, fence, value, &is_done).await {
@@ -77,13 +77,13 @@ async fn try_write(
     fence: &Fence,
     value: &Bytes,
     is_done: &impl Fn(&Entry) -> Result<bool>,
-) -> Result<()> {
+) -> Result<Version> {
     let found = kv.get(key).await?;
     let put = kv.put(key, value).fenced(fence);
     let put = match &found {
-        Some(entry) if is_done(entry)? => return Ok(()),
+        Some(entry) if is_done(entry)? => return Ok(entry.version),
         Some(entry) => put.if_version(entry.version),
         None => put.if_missing(),
     };
-    put.await.map(drop)
+    Ok(put.await?.version)
 }

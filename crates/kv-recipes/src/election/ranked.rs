@@ -122,8 +122,8 @@ impl Term {
     /// name the first by id is meant.
     ///
     /// # Errors
-    /// [`LockLost`](ErrorKind::LockLost) when the term is over; those of [`Kv::list`](kv_core::Kv::list), and the
-    /// server's lasting refusals.
+    /// [`LockLost`](ErrorKind::LockLost) when the term is over; those of
+    /// [`Kv::list`](kv_core::Kv::list), and the server's lasting refusals.
     ///
     /// # Cancel safety
     /// The nomination may stand when the future is dropped: until the next nomination, or the next
@@ -186,7 +186,7 @@ impl Term {
             Ok(found.term == term && found.number >= number)
         };
         let (key, record) = (below(&seat.name, NOMINEE)?, record::write(&record, b"")?);
-        write_fenced(&seat.kv, &key, self.fence(), &record, is_done).await
+        write_fenced(&seat.kv, &key, self.fence(), &record, is_done).await.map(drop)
     }
 
     /// Waits for the nominee's answer: `false` when it is gone.

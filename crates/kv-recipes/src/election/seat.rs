@@ -85,6 +85,6 @@ impl Seat {
             let (said, _) = read(entry)?;
             Ok(said.term == term && said.id == self.id && said.change >= change)
         };
-        write_fenced(&self.kv, &self.leader, fence, &record, is_said).await
+        write_fenced(&self.kv, &self.leader, fence, &record, is_said).await.map(drop)
     }
 }

@@ -173,6 +173,7 @@ impl Slots {
             return is_agreed(entry).map(drop);
         }
         let record = record::write(&Limit { v: Format, limit: self.permits }, b"")?;
-        write_fenced(&self.kv, &below(&self.name, "limit")?, gate.fence(), &record, is_agreed).await
+        let key = below(&self.name, "limit")?;
+        write_fenced(&self.kv, &key, gate.fence(), &record, is_agreed).await.map(drop)
     }
 }
