@@ -42,6 +42,7 @@
 //! | several that go in together, and come out together | [`DoubleBarrier`] |
 //! | something that happens once | [`Once`] |
 //! | work that one of us does, each period | [`Ticks`] |
+//! | shards of work among members, each with one owner at most | [`Shards`] |
 //! | a directory whose values are of one type | [`Typed`] |
 //!
 //! # What all of them keep to
@@ -80,6 +81,7 @@ mod registration;
 mod rwlock;
 mod semaphore;
 mod service;
+mod shards;
 mod ticks;
 mod typed;
 mod view;
@@ -97,6 +99,7 @@ pub use registration::{Registered, Registration, RegistrationState};
 pub use rwlock::RwLock;
 pub use semaphore::Semaphore;
 pub use service::{Instance, Service};
+pub use shards::{Shard, Shards};
 pub use ticks::{Tick, Ticks};
 pub use typed::{Typed, TypedEntry, TypedEvent, TypedWatch};
 pub use view::{Change, Changes, OpenView, View, ViewEntry};

@@ -215,7 +215,7 @@ async fn the_instances_are_those_that_live() -> Result<()> {
         } else {
             living.insert(round, register(round).register().await?);
         }
-        if round % 7 == 0 {
+        if round.is_multiple_of(7) {
             p.faults.cut_watches();
         }
         let set = || web.instances().iter().map(|instance| instance.value).collect::<BTreeSet<u32>>();
