@@ -32,12 +32,14 @@ use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 /// let kv = kv_memory::open("memory://").await?;
 /// let (told, mut owned) = mpsc::unbounded_channel();
 /// let members = ["host-1", "host-2"].map(|name| {
-///     let (shards, kv, told) = (Shards::new(&kv, "indexer", 8).member(name), kv.clone(), told.clone());
+///     let shards = Shards::new(&kv, "indexer", 8).member(name);
+///     let (kv, told) = (kv.clone(), told.clone());
 ///     tokio::spawn(async move {
 ///         let work = move |shard: Shard| {
-///             let (at, told) = (kv.put(format!("at/{}", shard.id()), name).fenced(&shard), told.clone());
+///             let owner = kv.put(format!("owner/{}", shard.id()), name).fenced(&shard);
+///             let told = told.clone();
 ///             async move {
-///                 at.await.expect("no other owns it");
+///                 owner.await.expect("no other owns it");
 ///                 told.send((shard.id(), name)).expect("it is waited for");
 ///                 std::future::pending().await // goes on until the shard moves
 ///             }
