@@ -47,8 +47,8 @@ use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 ///         shards.run(work).await
 ///     })
 /// });
-/// let mut owners = BTreeMap::new();
-/// while owners.len() < 8 || (0..8).filter(|id| owners[id] == "host-1").count() != 4 {
+/// let mut owners: BTreeMap<usize, &str> = BTreeMap::new();
+/// while owners.len() < 8 || owners.values().filter(|owner| **owner == "host-1").count() != 4 {
 ///     let (shard, owner) = owned.recv().await.unwrap();
 ///     owners.insert(shard, owner);
 /// }
