@@ -33,7 +33,7 @@ impl Account {
 
     /// Counts the shards of each member.
     fn counts(&self) -> BTreeMap<&'static str, usize> {
-        let mut counts = BTreeMap::new();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.0.lock().unwrap().0.values() {
             *counts.entry(*member).or_default() += 1;
         }

@@ -8,7 +8,7 @@ use crate::{
     names::below,
     patience::{backoff, ends, until_lost},
 };
-use kv_core::{Directory, Error, Key, Kv, Result, WatchEvent};
+use kv_core::{Directory, Key, Kv, Result, WatchEvent};
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
@@ -52,7 +52,7 @@ impl Member {
     {
         let mut watch = self.kv.watch(self.plan()?).await?;
         // Dropping these drops the work of all shards, and hands them over.
-        let mut tasks = JoinSet::new();
+        let mut tasks: JoinSet<Result<()>> = JoinSet::new();
         let mut running: BTreeMap<usize, AbortHandle> = BTreeMap::new();
         loop {
             let event = tokio::select! {
@@ -86,7 +86,7 @@ impl Member {
 
     /// Owns a shard, again and again, until the task is ended: waits until whoever had the shard
     /// has let it go, and runs its work as long as it is held. It returns what ends all.
-    async fn own<W, F>(&self, shard: usize, work: &W) -> Result<(), Error>
+    async fn own<W, F>(&self, shard: usize, work: &W) -> Result<()>
     where
         W: Fn(Shard) -> F,
         F: Future<Output = ()>,

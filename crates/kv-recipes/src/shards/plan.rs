@@ -122,7 +122,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn counts(plan: &Plan) -> BTreeMap<&str, usize> {
-        let mut counts = BTreeMap::new();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for owner in &plan.owners {
             *counts.entry(owner.as_deref().expect("each has an owner")).or_default() += 1;
         }
