@@ -213,23 +213,21 @@ impl Election {
         E: From<Error>,
     {
         loop {
-            let term = self.campaign().await?;
+            let led = Led(self.campaign().await?);
+            let term = &led.0;
             let ended = until_lost(|| term.is_held(), term.lost(), work(term.another())).await;
-            let failed = matches!(ended, Ok(Err(_)));
-            if failed && term.is_over().await {
-                drop(term.end());
+            if matches!(ended, Ok(Err(_))) && term.is_over().await {
                 continue;
             }
             match ended {
                 Ok(ended) => {
-                    // Whatever handles on the term are left: its time is over.
                     if let Some(guard) = term.end() {
                         drop(guard.release().await);
                     }
                     return ended;
                 }
                 Err(lost) if lost.kind() == ErrorKind::Closed => return Err(lost.into()),
-                Err(_) => drop(term.end()),
+                Err(_) => {}
             }
         }
     }
@@ -264,6 +262,15 @@ impl Election {
     fn seat(&self) -> Result<Seat> {
         let Self { kv, name, candidate, value, ttl, priority } = self;
         Seat::new(kv, name.clone(), candidate, value, *ttl, priority.unwrap_or_default())
+    }
+}
+
+/// A term that is over when this is dropped, whatever handles on it are left.
+struct Led(Term);
+
+impl Drop for Led {
+    fn drop(&mut self) {
+        drop(self.0.end()); // the lock is given back in the background
     }
 }
 
