@@ -116,6 +116,24 @@ async fn a_nominee_that_does_not_answer_or_dies_is_forgotten() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_goes_on_speaking_while_it_waits_for_its_nominee() -> Result<()> {
+    let p = pair().await;
+    let old = candidate(&p.other, "old", 0).campaign().await?;
+    let cut_off = campaigns(candidate(&p.kv, "cut off", 0));
+    registered(&p, 1).await;
+    p.faults.pause();
+    let speaks = async {
+        tokio::time::sleep(S).await;
+        tokio::time::timeout(S, old.proclaim("still here")).await
+    };
+    let (nominated, said) = tokio::join!(old.nominate("cut off", 5 * S), speaks);
+    assert!(!nominated?);
+    said.expect("it does not wait for the nominee")?;
+    cut_off.abort();
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deposed_leader_nominates_nobody() -> Result<()> {
     let p = pair().await;
     let old = candidate(&p.kv, "old", 0).campaign().await?;

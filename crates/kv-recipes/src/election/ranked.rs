@@ -161,20 +161,20 @@ impl Term {
     }
 
     async fn nominate_within(&self, candidate: &str, deadline: Deadline) -> Result<bool> {
-        let Office { seat, turn, .. } = &*self.0;
+        let Office { seat, nomination, .. } = &*self.0;
         let candidates = below(&seat.name, CANDIDATES)?;
         let waiting = seat.kv.list(&candidates).await?;
         let is_meant = |entry: &&Entry| rank(entry).is_ok_and(|rank| rank.candidate == candidate);
         let Some(meant) = waiting.iter().find(is_meant) else { return Ok(false) };
-        let mut turn = turn.lock().await;
-        turn.nomination += 1;
-        self.write_nomination(turn.nomination, Some(meant.key.name())).await?;
-        let ready = deadline.limit(self.until_ready(meant, turn.nomination)).await;
+        let mut number = nomination.lock().await;
+        *number += 1;
+        self.write_nomination(*number, Some(meant.key.name())).await?;
+        let ready = deadline.limit(self.until_ready(meant, *number)).await;
         if let Some(Ok(true)) = ready {
             return Ok(true);
         }
-        turn.nomination += 1;
-        self.write_nomination(turn.nomination, None).await?;
+        *number += 1;
+        self.write_nomination(*number, None).await?;
         ready.unwrap_or(Ok(false))
     }
 

@@ -41,15 +41,11 @@ pub(super) struct Office {
     ttl: Duration,
     /// `None` once the term was given back.
     guard: Mutex<Option<Guard>>,
-    pub(super) turn: Turn<Turns>,
-}
-
-/// The numbers of what the leader has written. Whoever holds them writes: one record after the
-/// other.
-#[derive(Default)]
-pub(super) struct Turns {
-    change: u64,
-    pub(super) nomination: u64,
+    /// The number of what the leader has said last. Whoever holds it writes: one record after the
+    /// other.
+    change: Turn<u64>,
+    /// The number of the last nomination, by the same rule.
+    pub(super) nomination: Turn<u64>,
 }
 
 impl Term {
@@ -63,8 +59,8 @@ impl Term {
             Ok(Err(_)) | Err(_) => return Ok(None),
         }
         let (fence, ttl) = (guard.fence().clone(), guard.ttl());
-        let (guard, turn) = (Mutex::new(Some(guard)), Turn::default());
-        Ok(Some(Self(Arc::new(Office { seat: seat.clone(), fence, ttl, guard, turn }))))
+        let (guard, change, nomination) = (Mutex::new(Some(guard)), Turn::default(), Turn::default());
+        Ok(Some(Self(Arc::new(Office { seat: seat.clone(), fence, ttl, guard, change, nomination }))))
     }
 
     /// Returns the number of the term, which grows with every term of the election, over restarts
@@ -145,7 +141,8 @@ impl Term {
     ///
     /// # Errors
     /// [`LockLost`](ErrorKind::LockLost) when the term is over, [`TooLarge`](ErrorKind::TooLarge),
-    /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals.
+    /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals. After an error that came
+    /// behind a lost answer, it may have been said all the same.
     ///
     /// # Cancel safety
     /// A future that is dropped may have said it, or may not; what is said next is written after
@@ -166,11 +163,11 @@ impl Term {
     /// ```
     pub async fn proclaim(&self, value: impl IntoValue) -> Result<()> {
         let value = value.into_value();
-        let Office { seat, fence, turn, .. } = &*self.0;
-        let mut turn = turn.lock().await;
+        let Office { seat, fence, change, .. } = &*self.0;
+        let mut change = change.lock().await;
         // It is counted first: a number whose write was dropped is not used again.
-        turn.change += 1;
-        let said = seat.say(fence, turn.change, &value);
+        *change += 1;
+        let said = seat.say(fence, *change, &value);
         let said = until_lost(|| self.is_held(), self.lost(), said).await;
         said.flatten().map_err(|e| seat.in_call(e))
     }
