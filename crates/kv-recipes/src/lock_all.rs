@@ -2,7 +2,7 @@
 
 use crate::{
     names::in_recipe,
-    patience::{DEFAULT_TTL, until_lost},
+    patience::{DEFAULT_TTL, backoff, until_lost},
 };
 use futures_core::future::BoxFuture;
 use kv_core::{Bytes, Condition, Error, ErrorKind, Guard, IntoKey, IntoValue, Key, Kv, Lock, Result, Txn};
@@ -87,7 +87,7 @@ impl LockAll {
     /// # Cancel safety
     /// Dropping the future gives back what was acquired, and leaves nothing behind.
     pub async fn acquire(&self) -> Result<Locks> {
-        let names = self.names()?;
+        let (names, mut backoff) = (self.names()?, backoff());
         'anew: loop {
             let mut locks = Locks { kv: self.kv.clone(), guards: Vec::with_capacity(names.len()) };
             for name in &names {
@@ -95,7 +95,11 @@ impl LockAll {
                 match until_lost(|| locks.is_held(), locks.lost(), next).await {
                     Ok(next) => locks.guards.push(next?),
                     Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
-                    Err(_) => continue 'anew,
+                    Err(_) => {
+                        drop(locks);
+                        backoff.pause().await;
+                        continue 'anew;
+                    }
                 }
             }
             if locks.is_held() {

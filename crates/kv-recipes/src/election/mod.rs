@@ -9,7 +9,7 @@ mod term;
 pub use observe::{Leader, Leaders, Leadership};
 pub use term::Term;
 
-use crate::patience::{DEFAULT_TTL, until_lost};
+use crate::patience::{DEFAULT_TTL, backoff, until_lost};
 use kv_core::{Bytes, Error, ErrorKind, IntoKey, IntoValue, Key, Kv, Result};
 use seat::Seat;
 use std::{future::Future, sync::Arc, time::Duration};
@@ -276,10 +276,12 @@ impl Drop for Led {
 
 /// Waits in the lock's line, and takes office.
 async fn campaign(seat: &Arc<Seat>) -> Result<Term> {
+    let mut backoff = backoff();
     loop {
         let guard = seat.lock().acquire().await?;
         if let Some(term) = Term::begin(seat, guard).await? {
             return Ok(term);
         }
+        backoff.pause().await;
     }
 }

@@ -62,11 +62,9 @@ pub(super) async fn campaign(seat: &Arc<Seat>) -> Result<Term> {
             }
             Ok(Err(e)) if ends(&e) => return Err(e),
             Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
-            Ok(Ok(false) | Err(_)) | Err(_) => {
-                drop(guard.release().await);
-                backoff.pause().await;
-            }
+            Ok(Ok(false) | Err(_)) | Err(_) => drop(guard.release().await),
         }
+        backoff.pause().await;
     }
 }
 

@@ -107,6 +107,8 @@ impl Member {
                 std::future::pending::<()>().await; // it stays this member's, without work
             };
             drop(until_lost(|| guard.is_held(), guard.lost(), runs).await);
+            drop(guard);
+            backoff.pause().await;
         }
     }
 }
