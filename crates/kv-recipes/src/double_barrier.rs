@@ -1,6 +1,7 @@
 //! A barrier through which several go in together, and come out together.
 
 use crate::{
+    json::corrupt,
     names::{below, in_recipe, new_id},
     needs,
     patience::{DEFAULT_TTL, backoff, ends, until_lost},
@@ -12,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, future::Future, time::Duration};
 use tokio::time::sleep;
 
+/// The directory of the members, below the name of the barrier.
+const MEMBERS: &str = "members";
+/// The key of the last round that was opened, below the name of the barrier.
+const OPENED: &str = "opened";
 /// The pause after which a round is looked at again that could be opened, and was not.
 const LATE_WATCH: Duration = Duration::from_millis(100);
 
@@ -49,21 +54,22 @@ const LATE_WATCH: Duration = Duration::from_millis(100);
 /// | killed | it is gone within the TTL and its [lateness](kv_core::Capabilities::lateness) |
 /// | cut off from the server | it waits; after the TTL as after a pause |
 /// | there while the server restarts | the round goes on, for the members whose leases outlive the restart |
-/// | told nothing, because an answer was lost | it reads again who is there, and which round is open |
+/// | told nothing, because an answer was lost | it puts its key until that stands, and reads which round is open, and with whom |
 /// | no longer waiting (the future is dropped) | it is gone, in the background |
 ///
-/// A round opens when so many were there at one moment. One that goes in that moment is missed by
-/// the others as one that leaves at once.
+/// A round opens when so many were there, and those go in. One that dies in that moment is missed
+/// by the others as one that leaves at once; one that comes in that moment waits for the next round.
 ///
 /// # Layout, format 1
 /// | name | has |
 /// |---|---|
 /// | the keys `NAME/members/ID` | the members, each under its lease, with the round that it is in, or waits for: `{"v":1,"round":3}` |
-/// | the key `NAME/opened` | the last round that was opened: `{"v":1,"round":2}`; none when it is missing |
+/// | the key `NAME/opened` | the last round that was opened, and the ids of those who went in: `{"v":1,"round":2,"members":["9f86d081884c7d65"]}`; none when it is missing |
 ///
 /// A member waits for the round behind the one that is open when it comes. Any member opens the
 /// next round, by a compare-and-swap, when it sees enough members of it and none of an earlier
-/// one.
+/// one. A member that is not among those who went in comes anew. Of 10,000 members the record is
+/// one that every store takes.
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens until one enters"]
 pub struct DoubleBarrier {
@@ -73,38 +79,51 @@ pub struct DoubleBarrier {
     ttl: Duration,
 }
 
-/// A round: of a member, or the last one that was opened.
+/// The line of a member: the round that it is in, or waits for.
 #[derive(Serialize, Deserialize)]
-struct Round {
+struct Member {
     v: Format,
     round: u64,
+}
+
+/// The line of the last round that was opened.
+#[derive(Default, Serialize, Deserialize)]
+struct Opened {
+    v: Format,
+    round: u64,
+    /// The ids of those who went in.
+    members: Vec<String>,
 }
 
 /// What stands below the name of the barrier.
 #[derive(Default)]
 struct Seen {
-    /// The rounds of the members.
-    members: BTreeMap<Key, u64>,
-    /// The last round that was opened, and its version.
-    opened: (u64, Option<Version>),
+    /// The rounds of the members, by their ids.
+    members: BTreeMap<String, u64>,
+    opened: Opened,
+    /// The version of the record of the last round; `None` when there was none.
+    version: Option<Version>,
 }
 
-fn round(entry: &Entry) -> Result<u64> {
-    let (Round { round, .. }, _) = record::read(&entry.key, &entry.value)?;
-    Ok(round)
+fn opened(entry: Option<&Entry>) -> Result<Opened> {
+    let Some(entry) = entry else { return Ok(Opened::default()) };
+    record::read(&entry.key, &entry.value).map(|(opened, _)| opened)
 }
 
 impl Seen {
     fn set(&mut self, barrier: &Directory, key: &Key, entry: Option<&Entry>) -> Result<()> {
         let Some(name) = barrier.strip(key) else { return Ok(()) };
-        let read = || entry.map(round).transpose();
-        match name.as_str() {
-            "opened" => self.opened = (read()?.unwrap_or(0), entry.map(|entry| entry.version)),
-            _ if name.parent().as_str() == "members" => match read()? {
-                Some(round) => drop(self.members.insert(name, round)),
-                None => drop(self.members.remove(&name)),
-            },
-            _ => {}
+        if name.as_str() == OPENED {
+            (self.opened, self.version) = (opened(entry)?, entry.map(|entry| entry.version));
+        } else if name.parent().as_str() == MEMBERS {
+            let id = name.name().to_owned();
+            match entry {
+                Some(entry) => {
+                    let (Member { round, .. }, _) = record::read(&entry.key, &entry.value)?;
+                    self.members.insert(id, round);
+                }
+                None => drop(self.members.remove(&id)),
+            }
         }
         Ok(())
     }
@@ -117,10 +136,15 @@ impl Seen {
         }
     }
 
+    /// Returns the members of this round, by their ids.
+    fn of_round(&self, round: u64) -> impl Iterator<Item = &String> {
+        self.members.iter().filter(move |(_, of)| **of == round).map(|(id, _)| id)
+    }
+
     /// Tells whether this round is the next one, and can be opened.
     fn can_open(&self, round: u64, members: usize) -> bool {
-        let of_round = self.members.values().filter(|of| **of == round).count();
-        self.opened.0 + 1 == round && of_round >= members && !self.has_members_up_to(round - 1)
+        let is_next = round.checked_sub(1) == Some(self.opened.round);
+        is_next && self.of_round(round).count() >= members && self.members.values().all(|of| *of >= round)
     }
 
     fn has_members_up_to(&self, round: u64) -> bool {
@@ -177,30 +201,50 @@ impl DoubleBarrier {
 
     /// Waits until the round of this member is open; returns the round.
     async fn wait(&self, name: &Key, lease: &Lease) -> Result<u64> {
-        let barrier = name.as_directory();
-        let opened = self.kv.get(below(name, "opened")?).await?;
-        let mine = opened.as_ref().map_or(Ok(0), round)? + 1;
-        let member = below(name, &format!("members/{}", new_id()))?;
-        let record = record::write(&Round { v: Format, round: mine }, b"")?;
-        // If its outcome is unknown, all begins anew: the name is not used again.
-        self.kv.put(&member, record).if_missing().lease(lease).await?;
+        let (barrier, id, last) = (name.as_directory(), new_id(), below(name, OPENED)?);
         let mut watch = self.kv.watch_tree(&barrier).await?;
-        let (mut seen, mut is_known) = (Seen::default(), false);
+        let before = opened(self.kv.get(&last).await?.as_ref())?.round;
+        let mine = before.checked_add(1).ok_or_else(|| corrupt(&last, "is the last round that can be"))?;
+        self.come(&below(name, &format!("{MEMBERS}/{id}"))?, mine, lease).await?;
+        let (mut seen, mut is_known, mut is_late) = (Seen::default(), false, false);
         loop {
-            if is_known && seen.opened.0 >= mine {
-                return Ok(mine);
+            if is_known && seen.opened.round >= mine {
+                if seen.opened.round == mine && seen.opened.members.contains(&id) {
+                    return Ok(mine);
+                }
+                let why = "the round was opened before this member was there";
+                return Err(Error::new(ErrorKind::Unavailable, why));
             }
+            // One of them opens the round, the others if it does not.
             let could_open = is_known && seen.can_open(mine, self.members);
-            if could_open {
-                self.open(name, mine).await?;
+            if could_open && (is_late || seen.of_round(mine).next() == Some(&id)) {
+                match self.open(name, mine).await {
+                    Err(e) if ends(&e) => return Err(e),
+                    _ => {} // the watch tells whether it is open
+                }
             }
             let event = tokio::select! {
                 biased;
                 event = watch.event() => event?,
-                () = sleep(LATE_WATCH), if could_open => continue,
+                () = sleep(LATE_WATCH), if could_open => {
+                    is_late = true;
+                    continue;
+                }
             };
             is_known |= event == WatchEvent::Synced;
             seen.fold(&barrier, &event)?;
+        }
+    }
+
+    /// Puts the key of a member. The name is new, so that whatever is there is this member's.
+    async fn come(&self, member: &Key, round: u64, lease: &Lease) -> Result<()> {
+        let (record, mut backoff) = (record::write(&Member { v: Format, round }, b"")?, backoff());
+        loop {
+            match self.kv.put(member, &record).if_missing().lease(lease).await {
+                Err(e) if e.kind() == ErrorKind::KeyExists => return Ok(()),
+                Err(e) if !ends(&e) && e.kind() != ErrorKind::LeaseLost => backoff.pause().await,
+                answer => return answer.map(drop),
+            }
         }
     }
 
@@ -214,8 +258,10 @@ impl DoubleBarrier {
         if !now.can_open(round, self.members) {
             return Ok(());
         }
-        let put = self.kv.put(below(name, "opened")?, record::write(&Round { v: Format, round }, b"")?);
-        let put = match now.opened.1 {
+        let members = now.of_round(round).cloned().collect();
+        let record = record::write(&Opened { v: Format, round, members }, b"")?;
+        let put = self.kv.put(below(name, OPENED)?, record);
+        let put = match now.version {
             Some(version) => put.if_version(version),
             None => put.if_missing(),
         };

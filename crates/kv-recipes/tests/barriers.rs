@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{S, pair, polled, until};
+use common::{S, layer::Layer, pair, polled, until};
 use kv_core::{Error, ErrorKind, Kv, Result};
 use kv_memory::Calls;
 use kv_recipes::{Barrier, DoubleBarrier, Effects, Inside, Once, Ran};
@@ -10,7 +10,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering::SeqCst},
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 
 #[tokio::test(start_paused = true)]
 async fn a_barrier_holds_all_who_wait_until_it_is_lifted() -> Result<()> {
@@ -162,6 +162,7 @@ async fn answers_that_are_lost_keep_no_member_out() -> Result<()> {
         for member in members {
             inside.push(member.await.unwrap()?);
         }
+        assert!(inside.iter().all(|inside| inside.round() == 1), "{lost} {done}: {inside:?}");
         assert_eq!(p.other.list("step/members").await?.len(), 3, "{lost} {done}");
         drop(inside);
         p.only_left(&["step/opened"]).await;
@@ -170,6 +171,52 @@ async fn answers_that_are_lost_keep_no_member_out() -> Result<()> {
         let p = pair().await;
         p.faults.lose_answers(2);
         drop(polled(step(&p.kv).enter(), polls).await);
+        p.only_left(&["step/opened"]).await;
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_comes_behind_the_opening_waits_for_the_next_round() -> Result<()> {
+    let p = pair().await;
+    let (go, held_up) = watch::channel(false);
+    let late = Layer::busy(&p.memory, move |key| {
+        let (mut held_up, is_member) = (held_up.clone(), key.as_str().starts_with("step/members/"));
+        Box::pin(async move {
+            if is_member {
+                drop(held_up.wait_for(|go| *go).await);
+            }
+        })
+    });
+    let late = enters(&late);
+    tokio::time::sleep(S).await; // it knows which round is open, and is not there yet
+    let mut inside = Vec::new();
+    for member in [enters(&p.other), enters(&p.other), enters(&p.kv)] {
+        inside.push(member.await.unwrap()?);
+    }
+    go.send_replace(true);
+    tokio::time::sleep(S).await;
+    assert!(!late.is_finished(), "the round was opened without it");
+    let leaving: Vec<_> = inside.into_iter().map(|inside| tokio::spawn(inside.leave())).collect();
+    for member in leaving {
+        member.await.unwrap()?;
+    }
+    let next = [enters(&p.other), enters(&p.kv), late];
+    for member in next {
+        assert_eq!(member.await.unwrap()?.round(), 2);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_round_is_told_and_left_alone() -> Result<()> {
+    for junk in ["junk", r#"{"v":1,"round":18446744073709551615,"members":[]}"#] {
+        let p = pair().await;
+        p.other.put("step/opened", junk).await?;
+        let refused = step(&p.kv).enter().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Corrupt);
+        assert!(refused.to_string().contains("step/opened"), "{refused}");
+        assert_eq!(p.other.get("step/opened").await?.unwrap().text(), Some(junk));
         p.only_left(&["step/opened"]).await;
     }
     Ok(())

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod layer;
+
 use kv_core::{Kv, backend::Clock};
 use kv_memory::{Config, Faults, Memory};
 use std::{
