@@ -4,7 +4,7 @@ mod common;
 
 use common::{MS, S, pair, polled, until};
 use kv_core::{Bytes, ErrorKind, Kv, Result};
-use kv_memory::Calls;
+use kv_memory::{Calls, Memory};
 use kv_recipes::{Group, Registration, RegistrationState, Service, View};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -271,5 +271,35 @@ async fn members_see_each_other_and_join_again_after_an_outage() -> Result<()> {
     assert_eq!(Group::new(&p.kv, "g").join("a/b", &1).await.unwrap_err().kind(), ErrorKind::InvalidKey);
     assert!(Group::new(&p.kv, "g").observe::<i32>().await?.instances().is_empty());
     p.only_left(&[]).await;
+    Ok(())
+}
+
+#[test]
+fn a_view_whose_runtime_has_ended_says_so() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (kv, ends, stays) = (Kv::new(Memory::new()), runtime(), runtime());
+    let view = ends.block_on(async { View::raw(&kv, "d").await }).unwrap();
+    let mut changes = view.changes();
+    drop(ends);
+    stays.block_on(async {
+        let next = tokio::time::timeout(5 * S, changes.next()).await;
+        assert_eq!(next.expect("it is told").unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(view.ended().await.kind(), ErrorKind::Closed);
+        assert_eq!(view.synced_now().await.unwrap_err().kind(), ErrorKind::Closed);
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_cannot_go_on_decoding_ends() -> Result<()> {
+    let p = pair().await;
+    p.other.put("d/a", "good").await?;
+    let lengths = View::decoded(&p.kv, "d", |entry| {
+        assert_ne!(entry.text(), Some("bad"), "the program is wrong");
+        Ok(entry.value.len())
+    });
+    let view = lengths.await?;
+    p.other.put("d/b", "bad").await?;
+    assert_eq!(view.ended().await.kind(), ErrorKind::Other);
+    assert_eq!(view.get("a")?.as_deref(), Some(&4), "it serves what it had");
     Ok(())
 }

@@ -222,8 +222,8 @@ impl<T: Send + Sync + 'static> View<T> {
     }
 
     /// Waits until the view has ended, and returns the reason: the handle was
-    /// [closed](Kv::close), the server refuses to go on, or the values have become more than
-    /// [`OpenView::bytes`] allows. A view that has ended serves what it had. The future keeps
+    /// [closed](Kv::close), the server refuses to go on, the runtime in which the view was opened
+    /// has ended, or the values have become more than [`OpenView::bytes`] allows. A view that has ended serves what it had. The future keeps
     /// nothing alive.
     ///
     /// # Cancel safety

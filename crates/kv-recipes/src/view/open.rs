@@ -1,10 +1,13 @@
 //! The opening of a view.
 
-use super::{Shared, View, state::State};
+use super::{
+    Shared, View,
+    state::{State, dropped},
+};
 use crate::{names::in_recipe, needs};
 use futures_core::future::BoxFuture;
 use kv_core::{
-    Directory, Entry, Kv, Result, Watch, WatchEvent,
+    Directory, Entry, Error, ErrorKind, Kv, Result, Watch, WatchEvent,
     backend::{AbortOnDrop, Clock, Mutex},
     driver::Deadline,
 };
@@ -89,9 +92,24 @@ impl<T: Send + Sync + 'static> OpenView<T> {
     }
 }
 
+/// Ends the view with the task that follows its watch, whatever ends that: a view that nobody
+/// follows must not look like one that has nothing to tell.
+struct Following<T>(Arc<Shared<T>>);
+
+impl<T> Drop for Following<T> {
+    fn drop(&mut self) {
+        self.0.end(match std::thread::panicking() {
+            true => Error::new(ErrorKind::Other, "the function that decodes the values has panicked"),
+            false => dropped(),
+        });
+    }
+}
+
 /// Has the view follow its watch, until that ends.
 fn follow<T: Send + Sync + 'static>(shared: Arc<Shared<T>>, mut watch: Watch) -> AbortOnDrop {
+    let following = Following(shared);
     let task = tokio::spawn(async move {
+        let Following(shared) = &following;
         let over = loop {
             if let Err(over) = watch.event().await.and_then(|event| shared.apply(event)) {
                 break over;

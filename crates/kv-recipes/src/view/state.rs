@@ -99,8 +99,12 @@ impl<T> State<T> {
             Some(entry) => self.map.insert(name.clone(), entry),
             None => self.map.remove(&name),
         };
+        let is_gone = !self.map.contains_key(&name);
         for dirty in self.readers.values_mut() {
-            dirty.entry(name.clone()).or_insert_with(|| old.clone());
+            let before = dirty.entry(name.clone()).or_insert_with(|| old.clone());
+            if is_gone && before.is_none() {
+                dirty.remove(&name); // it came and went between two looks
+            }
         }
         Ok(())
     }
@@ -153,5 +157,35 @@ pub(super) type Changed<T> = (Key, Option<ViewEntry<T>>, Option<ViewEntry<T>>);
 
 #[cold]
 pub(super) fn dropped() -> Error {
-    Error::new(ErrorKind::Closed, "the view was dropped")
+    Error::new(ErrorKind::Closed, "the view was dropped, or the runtime that followed the store has ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{State, ViewEntry};
+    use kv_core::{Key, Result, Version, backend::Clock};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_reader_that_never_reads_costs_no_more_than_there_are_names() -> Result<()> {
+        let mut state = State::new(1000, Clock::manual().now());
+        let put = |name: &Key, n: u64| ViewEntry::new(name.clone(), Ok(Arc::new(n)), Version::new(n, 0), 10);
+        let stays = Key::parse("stays")?;
+        state.set(stays.clone(), Some(put(&stays, 1)))?;
+        let reader = state.add_reader();
+        for n in 2..1000 {
+            let short = Key::parse(&format!("short/{n}"))?;
+            state.set(short.clone(), Some(put(&short, n)))?;
+            state.set(stays.clone(), Some(put(&stays, n)))?;
+            state.set(short, None)?;
+        }
+        assert_eq!(state.readers[&reader].len(), 1);
+        let (name, old, new) = state.next_change(reader).unwrap();
+        assert_eq!(
+            (name, old.unwrap().version, new.unwrap().version),
+            (stays, Version::new(1, 0), Version::new(999, 0))
+        );
+        assert!(state.next_change(reader).is_none() && state.bytes == 10);
+        Ok(())
+    }
 }
