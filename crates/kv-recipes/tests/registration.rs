@@ -186,6 +186,7 @@ fn the_key_of_a_killed_process_goes_within_its_ttl() {
     let me = Registration::new(&Kv::new(memory.clone()), KEY).ttl(Duration::from_millis(500));
     let me = killed.block_on(me.register()).unwrap();
     drop(killed);
+    assert!(matches!(me.state(), RegistrationState::Over(_)), "nobody keeps it: {:?}", me.state());
     stays.block_on(async {
         let kv = Kv::new(memory.with_prefix(""));
         assert!(kv.exists(KEY).await.unwrap());

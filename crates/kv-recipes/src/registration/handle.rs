@@ -54,7 +54,13 @@ impl Registered {
 
     /// Returns the state. No I/O.
     pub fn state(&self) -> RegistrationState {
-        self.told.borrow().state.clone()
+        // It is asked first: whoever tells ends behind the last word.
+        let is_last = self.told.has_changed().is_err();
+        let told = self.told.borrow();
+        match told.over() {
+            None if is_last => RegistrationState::Over(runtime_ended()),
+            _ => told.state.clone(),
+        }
     }
 
     /// Waits until something has changed since this call (the state, or the value that the store
