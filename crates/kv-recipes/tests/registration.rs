@@ -85,6 +85,20 @@ async fn a_key_that_somebody_deleted_comes_again() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn looks_that_find_nothing_new_are_no_news() -> Result<()> {
+    let p = pair().await;
+    let me = registration(&p.kv, "one").register().await?;
+    let mut changed = Box::pin(me.changed());
+    for _ in 0..5 {
+        p.faults.cut_watches();
+        assert!(tokio::time::timeout(S, &mut changed).await.is_err());
+    }
+    me.set_json("two").await?;
+    assert!(matches!(changed.await, RegistrationState::Registered));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_comes_later_takes_over_and_the_other_gives_up_for_good() -> Result<()> {
     let p = pair().await;
     let old = registration(&p.kv, "old").register().await?;

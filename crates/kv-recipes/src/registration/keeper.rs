@@ -105,29 +105,35 @@ impl Keeper {
         let Some(lease) = slot.as_ref() else { return Ok(()) };
         let wanted = self.wanted.borrow_and_update().clone();
         let version = self.place(lease, &wanted).await?;
-        self.told.send_modify(|told| {
-            told.state = RegistrationState::Registered;
-            told.written = wanted.change;
+        self.told.send_if_modified(|told| {
+            let was_so = told.written == wanted.change && matches!(told.state, RegistrationState::Registered);
+            (told.state, told.written) = (RegistrationState::Registered, wanted.change);
+            !was_so
         });
         backoff.reset();
         if self.watch.is_none() {
             self.watch = Some(self.kv.watch(&self.key).await?);
         }
         let Self { wanted, watch, .. } = self;
-        let Some(watch) = watch else { return Ok(()) };
-        tokio::select! {
+        let Some(hints) = watch else { return Ok(()) };
+        let looks = tokio::select! {
             biased;
-            lost = lease.lost() => Err(lost),
+            lost = lease.lost() => return Err(lost),
             more = wanted.changed() => match more {
-                Ok(()) => Ok(()),
+                Ok(()) => return Ok(()),
                 Err(_) => pending().await, // the owner is gone, and `run` ends this
             },
-            looks = changes_from(watch, version) => looks,
+            looks = changes_from(hints, version) => looks,
+        };
+        if looks.is_err() {
+            *watch = None; // it has ended; what passes does not end the registration with it
         }
+        looks
     }
 
     /// Puts the value under the lease, unless it stands there; returns its version.
     async fn place(&mut self, lease: &Lease, wanted: &Wanted) -> Result<Version> {
+        let mut backoff = backoff();
         loop {
             let found = self.kv.get(&self.key).await?;
             let expected = match &found {
@@ -147,7 +153,7 @@ impl Keeper {
                     (self.generation, self.placed) = (generation, Some(written.version));
                     return Ok(written.version);
                 }
-                Err(e) if e.is_conflict() => {}
+                Err(e) if e.is_conflict() => backoff.pause().await,
                 Err(e) => return Err(e),
             }
         }
@@ -190,14 +196,14 @@ impl Keeper {
     }
 }
 
-/// Waits until the watch tells of something else than this version, and of nothing older.
+/// Waits until the watch tells of something else than this version, and of nothing older, or was
+/// away: a server that was put back to an older state counts on from there.
 async fn changes_from(watch: &mut Watch, version: Version) -> Result<()> {
     loop {
         match watch.event().await? {
-            WatchEvent::Synced => {}
             WatchEvent::Put(entry) if entry.version <= version => {}
             // A deletion may be told with the version of the put before ours.
-            WatchEvent::Put(_) | WatchEvent::Delete { .. } => return Ok(()),
+            WatchEvent::Put(_) | WatchEvent::Delete { .. } | WatchEvent::Synced => return Ok(()),
         }
     }
 }
