@@ -91,8 +91,9 @@ impl Barrier {
     ///
     /// # Errors
     /// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O; [`Corrupt`](ErrorKind::Corrupt) for a
-    /// key that holds something else; [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), or the error
-    /// of the last try, when the time is over; the server's lasting refusals.
+    /// key that holds something else; the error of the last try when the time is over; the server's
+    /// lasting refusals. Any error that comes behind a lost answer is
+    /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown), with that error as its cause.
     ///
     /// # Cancel safety
     /// A future that is dropped may have raised it.
@@ -154,17 +155,21 @@ impl Barrier {
         let name = self.name()?;
         let (mut last, mut sent) = (None, false);
         let set = Deadline::after(self.within).limit(self.set_within(name, raised, &mut last, &mut sent));
-        let set = set.await.unwrap_or_else(|| {
-            let late = Error::new(ErrorKind::Timeout, "others changed the barrier first, again and again");
-            let unknown = "the barrier may or may not have been changed; read it before changing it again";
-            Err(match last {
-                Some(last) if sent => Error::new(ErrorKind::OutcomeUnknown, unknown).with_cause(last),
-                None if sent => Error::new(ErrorKind::OutcomeUnknown, unknown),
-                Some(last) => last,
-                None => late,
-            })
-        });
-        set.map_err(|e| self.in_call(e))
+        let failed = match set.await {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(e)) => Some(e),
+            None => last,
+        };
+        let unknown = || {
+            let why = "the barrier may or may not have been changed; read it before changing it again";
+            Error::new(ErrorKind::OutcomeUnknown, why)
+        };
+        let late = || Error::new(ErrorKind::Timeout, "others changed the barrier first, again and again");
+        Err(self.in_call(match failed {
+            Some(e) if sent => unknown().with_cause(e),
+            None if sent => unknown(),
+            failed => failed.unwrap_or_else(late),
+        }))
     }
 
     async fn set_within(

@@ -93,9 +93,12 @@ impl IdBlocks {
     /// # Cancel safety
     /// A future that is dropped may leave a gap.
     pub async fn next(&self) -> Result<u64> {
-        let mut block = self.block.lock().await;
+        // Whoever waits while another asks the store has no more time than who asks.
+        let deadline = Deadline::after(self.within);
+        let block = deadline.limit(self.block.lock()).await;
+        let mut block = block.ok_or_else(|| self.in_call(self.too_late()))?;
         if block.is_empty() {
-            *block = self.block(self.size).await?;
+            *block = self.block_by(self.size, deadline).await?;
         }
         let id = block.start;
         block.start += 1;
@@ -113,11 +116,15 @@ impl IdBlocks {
     /// # Cancel safety
     /// A future that is dropped may leave a gap.
     pub async fn block(&self, ids: u64) -> Result<Range<u64>> {
-        let name = self.name.as_ref().map_err(|e| in_recipe(e.clone(), &self.kv, "take ids", None))?;
+        self.block_by(ids, Deadline::after(self.within)).await
+    }
+
+    async fn block_by(&self, ids: u64, deadline: Deadline) -> Result<Range<u64>> {
+        let name = self.name.as_ref().map_err(|e| self.in_call(e.clone()))?;
         let mut last = None;
-        let take = Deadline::after(self.within).limit(self.take(name, ids, &mut last));
+        let take = deadline.limit(self.take(name, ids, &mut last));
         let taken = take.await.unwrap_or_else(|| Err(last.unwrap_or_else(|| self.too_late())));
-        taken.map_err(|e| in_recipe(e, &self.kv, "take ids", Some(name)))
+        taken.map_err(|e| self.in_call(e))
     }
 
     async fn take(&self, name: &Key, ids: u64, last: &mut Option<Error>) -> Result<Range<u64>> {
@@ -152,8 +159,12 @@ impl IdBlocks {
 
     #[cold]
     fn too_late(&self) -> Error {
-        let why = format!("others took their blocks first, for {:?}", self.within);
+        let why = format!("no block was there within {:?}: others took theirs first", self.within);
         Error::new(ErrorKind::Timeout, why)
+    }
+
+    fn in_call(&self, error: Error) -> Error {
+        in_recipe(error, &self.kv, "take ids", self.name.as_ref().ok())
     }
 }
 

@@ -82,6 +82,25 @@ async fn a_late_request_changes_no_barrier_that_was_set_since() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_refusal_behind_a_lost_answer_does_not_say_that_nothing_was_changed() -> Result<()> {
+    let p = pair().await;
+    let barrier = Barrier::new(&p.kv, "b");
+    p.faults.lose_answers(1);
+    let refuses = async {
+        while p.faults.planned() > 0 {
+            tokio::task::yield_now().await;
+        }
+        p.faults.fail(Calls::Reads, ErrorKind::PermissionDenied, 1);
+    };
+    let (raised, ()) = tokio::join!(barrier.raise(), refuses);
+    assert_eq!(raised.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+    assert!(barrier.is_raised().await?);
+    p.faults.fail(Calls::Reads, ErrorKind::PermissionDenied, 1);
+    assert_eq!(barrier.lift().await.unwrap_err().kind(), ErrorKind::PermissionDenied, "nothing was sent");
+    Ok(())
+}
+
 fn step(kv: &Kv) -> DoubleBarrier {
     DoubleBarrier::new(kv, "step", 3).ttl(9 * S)
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{S, pair, polled};
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use kv_core::{Error, ErrorKind, Result};
 use kv_memory::Calls;
 use kv_recipes::{Counter, IdBlocks};
@@ -161,6 +161,21 @@ async fn what_is_no_number_is_left_alone_and_sums_do_not_wrap() -> Result<()> {
     assert_eq!(hits.add(-1).await?, i64::MAX - 1);
     p.kv.delete("hits").await?; // somebody begins anew
     assert_eq!(hits.add(5).await?, 5);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_the_block_of_another_is_told_in_time() -> Result<()> {
+    let p = pair().await;
+    let ids = IdBlocks::new(&p.kv, "ids").deadline(4 * S);
+    p.faults.pause();
+    let began = tokio::time::Instant::now();
+    for answer in join_all((0..9).map(|_| ids.next())).await {
+        assert!(answer.unwrap_err().kind() != ErrorKind::InvalidKey);
+    }
+    assert!(began.elapsed() < 5 * S, "{:?}", began.elapsed());
+    p.faults.resume();
+    assert!(ids.next().await? >= 1);
     Ok(())
 }
 
