@@ -66,17 +66,17 @@ impl<'a> Adding<'a> {
         }
     }
 
-    /// Waits in the line of those who were too late often; `None` where there are no locks.
+    /// Waits in the line of those who were too late often; `None` where there are no locks, and when
+    /// the line does not move, as behind a process that has died.
     async fn turn(&self) -> Result<Option<Guard>> {
         let Some(locking) = &self.kv.capabilities().lock else { return Ok(None) };
         let ttl = self.ttl.clamp(locking.ttl.least, locking.ttl.greatest.max(locking.ttl.least));
         let line = self.kv.new_lock(below(self.name, "callers")?).ttl(ttl).deadline(self.each);
-        match line.acquire().await {
-            Ok(turn) => Ok(Some(turn)),
+        match line.acquire_within(self.each).await {
             // The line is a favour to the others, and no condition.
             Err(e) if e.kind() != ErrorKind::Closed => Ok(None),
             Err(e) if self.may_be_done => Err(unknown().with_cause(e)),
-            Err(e) => Err(e),
+            turn => turn,
         }
     }
 
@@ -117,7 +117,12 @@ impl<'a> Adding<'a> {
             Some(seen) => seen,
             None => number(self.kv, self.name, self.each).await?,
         };
-        let Some(sum) = seen.value.checked_add(self.by) else { return Err(self.too_great(seen.value)) };
+        let sum = match seen.value.checked_add(self.by) {
+            Some(sum) => sum,
+            // Others may have changed the number since this counter wrote it.
+            None if session.number.take().is_some() => return Ok(None),
+            None => return Err(self.too_great(seen.value)),
+        };
         let answer = self.send(session, seen, change, sum).await;
         match answer {
             Err(e) if e.kind() == ErrorKind::LeaseLost => {
@@ -203,7 +208,8 @@ impl<'a> Adding<'a> {
             None if self.may_be_done => unknown(),
             Some(last) => last,
             None => {
-                let why = format!("others changed the number first, {} times within {within:?}", self.late);
+                let late = self.late;
+                let why = format!("its turn did not come within {within:?}; {late} times others were first");
                 Error::new(ErrorKind::Timeout, why)
             }
         }

@@ -53,6 +53,9 @@ const REQUESTS: u32 = 5;
 /// | told nothing, because an answer was lost | it reads the marker, and gives the answer that was lost |
 /// | no longer waiting (the future is dropped) | the change took effect once or not at all; the next change of this counter is not confused by it |
 ///
+/// On a store that may lose acknowledged writes ([`Durability::MayLose`](kv_core::Durability)) a
+/// failover can take changes back, each with its marker.
+///
 /// # Layout, format 1
 /// The key has the number as decimal text, `-17`, which anybody may read; a missing key is 0. Below
 /// it, `NAME/callers/ID` is the marker of each counter that is in use, a line of JSON under its
