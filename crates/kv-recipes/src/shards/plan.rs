@@ -71,9 +71,10 @@ impl Plan {
             }
         }
         for shard in free {
-            // Whoever would be loaded least with one more; at least one member has a weight.
-            let least = held.values_mut().filter(|held| held.weight > 0).min_by_key(|held| held.load(1));
-            if let Some(held) = least {
+            // Whoever would be loaded least with one more, of those that may have one more: the
+            // shares, rounded up, are enough for all.
+            let may = held.values_mut().filter(|held| held.shards.len() < held.most);
+            if let Some(held) = may.min_by_key(|held| held.load(1)) {
                 held.shards.push(shard);
             }
         }
@@ -164,6 +165,16 @@ mod tests {
                 assert_eq!(Plan::after(Some(&plan), shards, &members), plan, "it stays as it is");
             }
         }
+    }
+
+    #[test]
+    fn a_heavy_member_owns_its_share_rounded_up_and_no_more() {
+        let small = (0..7).map(|n| (format!("small{n}"), 7));
+        let members: Weights = small.chain([("heavy".into(), 51)]).collect();
+        let plan = Plan::after(None, 10, &members);
+        assert_eq!(counts(&plan)["heavy"], 6, "of 5.1: {plan:?}");
+        assert!(counts(&plan).iter().all(|(id, count)| *id == "heavy" || *count == 1), "of 0.7: {plan:?}");
+        assert_eq!(Plan::after(Some(&plan), 10, &members), plan, "it stays as it is");
     }
 
     #[test]

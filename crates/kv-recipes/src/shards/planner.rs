@@ -34,9 +34,11 @@ pub(super) async fn plan(member: &Member) -> Result<Infallible> {
 /// Plans anew whenever the members have changed.
 async fn plan_under(member: &Member, guard: &Guard) -> Result<Infallible> {
     let members: Service<Is> = Service::open(&member.kv, member.members()?).await?;
-    let mut changes = members.changes();
     loop {
         sleep(QUIET).await;
+        // The changes are counted from before this look at the members, which takes up all that
+        // went before it.
+        let mut changes = members.changes();
         let living = members.instances();
         let weights = living.iter().map(|is| (is.key.name().to_owned(), is.value.weight));
         let weights: Weights = weights.filter(|(_, weight)| *weight > 0).collect();
