@@ -159,8 +159,12 @@ async fn what_ends_it_is_returned() -> Result<()> {
     let ends = async |ticks: Ticks| ticks.run(|_| async {}).await.kind();
     assert_eq!(ends(Ticks::every(&p.kv, "..", S)).await, ErrorKind::InvalidKey);
     assert_eq!(ends(Ticks::every(&p.kv, "tick", 0 * S)).await, ErrorKind::InvalidArgument);
-    p.kv.put("tick", "no record").await?;
-    assert_eq!(ends(Ticks::every(&p.kv, "tick", S)).await, ErrorKind::Corrupt);
+    let last = r#"{"v":1,"number":18446744073709551615,"ended":true,"id":"x"}"#;
+    for junk in ["no record", last] {
+        p.kv.put("tick", junk).await?;
+        assert_eq!(ends(Ticks::every(&p.kv, "tick", S)).await, ErrorKind::Corrupt);
+        assert_eq!(p.other.get("tick").await?.unwrap().text(), Some(junk), "it is left alone");
+    }
     let runs = Runs::default();
     let member = member(&p.kv, "a", &runs, 1);
     p.kv.close().await?;

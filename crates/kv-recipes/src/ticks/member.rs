@@ -2,6 +2,7 @@
 
 use super::{Tick, Ticks};
 use crate::{
+    json::corrupt,
     names::new_id,
     patience::{until_lost, write_fenced},
     record::{self, Format},
@@ -26,7 +27,11 @@ struct Record {
 }
 
 fn read(entry: &Entry) -> Result<Record> {
-    record::read(&entry.key, &entry.value).map(|(record, _)| record)
+    let (record, _): (Record, _) = record::read(&entry.key, &entry.value)?;
+    match record.number {
+        u64::MAX => Err(corrupt(&entry.key, "is the last tick that can be")),
+        _ => Ok(record),
+    }
 }
 
 /// What a member knows of the ticks.

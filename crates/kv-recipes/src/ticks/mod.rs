@@ -19,7 +19,9 @@ use std::{convert::Infallible, future::Future, time::Duration};
 ///
 /// Nobody's clock has to be right. A member measures the period from the moment on in which it saw
 /// the last tick begin, and who comes later waits a whole period. So ticks are never begun less
-/// than a period apart, as the store learned of them, and nothing is made up for.
+/// than a period apart, as the store learned of them, and nothing is made up for. Of all members
+/// together one must be there for a whole period: where all are restarted more often, as by a
+/// deployment each day with a period of a week, no tick comes.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
