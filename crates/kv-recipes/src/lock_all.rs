@@ -226,13 +226,25 @@ impl Locks {
     /// # Cancel safety
     /// It goes on in the background when the caller stops waiting.
     pub async fn release(self) -> Result<bool> {
+        // All at once: where the server is away, they take the time of one.
+        let released = |guard: Guard| -> BoxFuture<'static, Result<bool>> { Box::pin(guard.release()) };
+        let mut left: Vec<_> = self.guards.into_iter().map(released).collect();
         let (mut were_held, mut failed) = (true, None);
-        for guard in self.guards.into_iter().rev() {
-            match guard.release().await {
-                Ok(was_held) => were_held &= was_held,
-                Err(e) => failed = failed.or(Some(e)),
-            }
-        }
+        poll_fn(|cx| {
+            left.retain_mut(|release| match release.as_mut().poll(cx) {
+                Poll::Pending => true,
+                Poll::Ready(Ok(was_held)) => {
+                    were_held &= was_held;
+                    false
+                }
+                Poll::Ready(Err(e)) => {
+                    failed.get_or_insert(e);
+                    false
+                }
+            });
+            if left.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
         failed.map_or(Ok(were_held), Err)
     }
 }

@@ -18,12 +18,17 @@ pub(crate) fn watches(kv: &Kv) -> Result<()> {
     }
 }
 
+/// The lock, the version and the write of a compare-and-swap that depends on a lock.
+const FENCED: usize = 3;
+
 /// Refuses a store without locks, or whose writes cannot depend on one, and a TTL that it does not
 /// grant.
 pub(crate) fn fences(kv: &Kv, ttl: Duration) -> Result<()> {
     let capabilities = kv.capabilities();
     match &capabilities.lock {
-        Some(locking) if locking.fenced_writes => locking.ttl.grant(ttl).map(drop),
+        Some(locking) if locking.fenced_writes && capabilities.max_txn_ops >= FENCED => {
+            locking.ttl.grant(ttl).map(drop)
+        }
         Some(_) => Err(capabilities.unsupported("writes that depend on a lock")),
         None => Err(capabilities.unsupported("locks")),
     }

@@ -131,7 +131,7 @@ pub(crate) async fn occupy(
     };
     match kv.get(key).await? {
         Some(entry) if is_ours(&entry) => Ok(Some(entry.version)),
-        None if e.kind() == ErrorKind::OutcomeUnknown => Err(e),
+        _ if e.kind() == ErrorKind::OutcomeUnknown => Err(e),
         _ => Ok(None),
     }
 }

@@ -209,6 +209,21 @@ async fn one_that_is_lost_while_the_others_are_waited_for_is_acquired_anew() -> 
 }
 
 #[tokio::test(start_paused = true)]
+async fn giving_back_takes_the_time_of_one_also_when_the_server_is_away() -> Result<()> {
+    let p = pair().await;
+    let many = lock_all(&p.kv, (0..9).map(|n| format!("l{n}"))).ttl(60 * S);
+    let locks = many.acquire().await?;
+    p.faults.pause();
+    let began = tokio::time::Instant::now();
+    assert!(locks.release().await.is_err());
+    assert!(began.elapsed() < 6 * S, "{:?}", began.elapsed());
+    p.faults.resume();
+    assert!(many.acquire().await?.release().await?);
+    p.only_left(&[]).await;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn none_is_left_behind() -> Result<()> {
     let p = pair().await;
     let b = p.other.new_lock("b").acquire().await?;

@@ -110,6 +110,20 @@ async fn another_number_of_permits_is_refused() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_no_slot_takes_no_permit() -> Result<()> {
+    let p = pair().await;
+    for junk in ["render/slots/00", "render/slots/+0", "render/slots/x", "render/slots/0/1"] {
+        p.other.put(junk, "junk").await?;
+    }
+    let permit = semaphore(&p.kv, 1).try_acquire().await?.expect("it is free");
+    assert_eq!(permit.key().as_str(), "render/slots/0");
+    gate_is_free(&p).await;
+    p.other.delete("render/slots/00").await?;
+    assert!(semaphore(&p.kv, 1).acquire_within(S).await?.is_none(), "it is held");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn answers_that_are_lost_cost_no_permit() -> Result<()> {
     for (lost, done) in (0..6).flat_map(|lost| [(lost, true), (lost, false)]) {
         let p = pair().await;

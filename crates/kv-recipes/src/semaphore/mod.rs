@@ -52,8 +52,9 @@ use std::time::Duration;
 /// | told nothing, because an answer was lost | it reads the key of the permit, and knows its own by its id; else it gives back what it may have, and asks again |
 /// | no longer waiting (the future is dropped) | its place in line and its permit are free, in the background |
 ///
-/// There are never more live permits than the number, also where writes cannot depend on the gate,
-/// because each has a numbered key that is made only if it is missing. On a store that may lose
+/// There are never more live permits than the number, because each has a numbered key that is made
+/// only if it is missing. Somebody who deletes such a key frees a permit that is held; whatever is
+/// put in its place counts as one. On a store that may lose
 /// acknowledged writes ([`Durability::MayLose`](kv_core::Durability)) a failover can free a permit
 /// that is held: the older holder's writes under its condition are refused. A waiter that is paused
 /// at the head of the line holds up the others for one TTL at most.

@@ -55,14 +55,17 @@ impl Seen {
         if name.as_str() == "limit" {
             self.limit = entry.cloned();
         }
-        let Some(slot) = name.as_str().strip_prefix("slots/").and_then(|slot| slot.parse().ok()) else {
-            return;
-        };
+        let Some(slot) = name.as_str().strip_prefix("slots/").and_then(slot_of) else { return };
         match entry {
             Some(_) => self.taken.insert(slot),
             None => self.taken.remove(&slot),
         };
     }
+}
+
+/// Returns the number of a slot, if the text is how it is written: `07` and `+7` are other keys.
+fn slot_of(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|slot: &usize| slot.to_string() == text)
 }
 
 impl Slots {
