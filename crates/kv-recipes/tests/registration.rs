@@ -137,6 +137,23 @@ async fn a_predecessor_that_comes_back_from_an_outage_gives_way() -> Result<()> 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_predecessor_gives_way_whatever_it_took_over_before() -> Result<()> {
+    let p = pair().await;
+    let first = registration(&p.kv, "first").register().await?;
+    let old = registration(&p.kv, "old").register().await?; // it was restarted in time
+    assert_eq!(first.over().await.kind(), ErrorKind::KeyModified);
+    p.faults.pause();
+    tokio::time::sleep(30 * S).await; // nothing is left of it when another is started in its place
+    assert_eq!(read(&p.other).await, None);
+    let new = registration(&p.other, "new").register().await?;
+    p.faults.resume();
+    assert_eq!(old.over().await.kind(), ErrorKind::KeyModified);
+    tokio::time::sleep(60 * S).await;
+    assert!(is_registered(&new) && read(&p.other).await.as_deref() == Some("new"));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn answers_that_are_lost_leave_one_key_with_the_newest_value() -> Result<()> {
     for (lost, done) in (1..6).flat_map(|lost| [(lost, true), (lost, false)]) {
         let p = pair().await;

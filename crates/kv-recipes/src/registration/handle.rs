@@ -4,12 +4,8 @@ use super::{
     line::Line,
     state::{RegistrationState, Stop, Told, Wanted},
 };
-use crate::{
-    json,
-    names::in_recipe,
-    record::{self, Format},
-};
-use kv_core::{Bytes, Error, ErrorKind, IntoValue, Key, Kv, Result};
+use crate::{json, names::in_recipe, record};
+use kv_core::{Bytes, Error, ErrorKind, IntoValue, Key, Kv, Result, Version};
 use serde::Serialize;
 use std::{fmt, future::Future};
 use tokio::sync::{oneshot, watch};
@@ -156,7 +152,7 @@ impl Registered {
     /// Checks that a record with this value is not too large, since a value that can never be put
     /// would end the registration.
     pub(super) fn fits(&self, value: &Bytes) -> Result<()> {
-        let longest = Line { v: Format, id: self.id.clone(), generation: u64::MAX, change: u64::MAX };
+        let longest = Line::new(&self.id, Some(Version::new(u64::MAX, u64::MAX)), u64::MAX);
         let (bytes, most) = (record::write(&longest, value)?.len(), self.kv.capabilities().max_value);
         if bytes <= most {
             return Ok(());

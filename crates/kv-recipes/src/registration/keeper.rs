@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     patience::{backoff, ends},
-    record::{self, Format},
+    record,
 };
 use kv_core::{
     Entry, Error, ErrorKind, Key, Kv, Lease, Result, Version, Watch, WatchEvent, backend::Backoff,
@@ -24,8 +24,8 @@ pub(super) struct Keeper {
     ttl: Duration,
     wanted: watch::Receiver<Wanted>,
     told: watch::Sender<Told>,
-    /// The generation of this registration; 0 until it has put the key once.
-    generation: u64,
+    /// The version that the first put of this registration gave the key; `None` until it is known.
+    born: Option<Version>,
     /// The version that the present lease's last acknowledged put gave the key.
     placed: Option<Version>,
     /// True from the moment on in which another was seen to have registered the key.
@@ -44,8 +44,8 @@ impl Keeper {
         told: watch::Sender<Told>,
     ) -> Self {
         let (kv, key, id) = (kv.clone(), key.clone(), id.to_owned());
-        let (generation, placed, superseded, watch) = (0, None, false, None);
-        Self { kv, key, id, ttl, wanted, told, generation, placed, superseded, watch }
+        let (born, placed, superseded, watch) = (None, None, false, None);
+        Self { kv, key, id, ttl, wanted, told, born, placed, superseded, watch }
     }
 
     /// Keeps the key until the owner goes, or the registration ends by itself.
@@ -141,8 +141,7 @@ impl Keeper {
                 Some(entry) if self.is_placed(entry, wanted)? => return Ok(entry.version),
                 Some(entry) => Some(entry.version),
             };
-            let generation = self.generation_after(found.as_ref())?;
-            let line = Line { v: Format, id: self.id.clone(), generation, change: wanted.change };
+            let line = Line::new(&self.id, self.born, wanted.change);
             let put = self.kv.put(&self.key, record::write(&line, &wanted.value)?).lease(lease);
             let put = match expected {
                 Some(version) => put.if_version(version),
@@ -150,7 +149,8 @@ impl Keeper {
             };
             match put.await {
                 Ok(written) => {
-                    (self.generation, self.placed) = (generation, Some(written.version));
+                    self.born.get_or_insert(written.version);
+                    self.placed = Some(written.version);
                     return Ok(written.version);
                 }
                 Err(e) if e.is_conflict() => backoff.pause().await,
@@ -162,37 +162,26 @@ impl Keeper {
     /// Tells whether the key is as wanted, by a put that was acknowledged under the present lease.
     /// It is an error if the key is another's for good.
     fn is_placed(&mut self, entry: &Entry, wanted: &Wanted) -> Result<bool> {
-        let line = match read(entry) {
-            Ok((line, _)) => line,
+        let (line, born) = match read(entry).and_then(|(line, _)| Ok((line.born(entry)?, line))) {
+            Ok((born, line)) => (line, born),
             // Whoever wrote that after us has taken the key; what was there before is left alone.
-            Err(_) if self.generation > 0 => return Err(self.give_up()),
+            Err(_) if self.born.is_some() => return Err(self.give_up()),
             Err(e) => return Err(e),
         };
         if line.id == self.id {
+            // The answer to the first put may have been lost.
+            self.born.get_or_insert(born);
             return Ok(self.placed == Some(entry.version) && line.change == wanted.change);
         }
-        if self.generation > 0 && line.generation >= self.generation {
-            return Err(self.give_up());
+        match self.born {
+            Some(own) if born > own => Err(self.give_up()),
+            _ => Ok(false),
         }
-        Ok(false)
     }
 
     fn give_up(&mut self) -> Error {
         self.superseded = true;
         superseded()
-    }
-
-    /// Returns the generation of the next put: it stays the same from the first put on that was
-    /// acknowledged.
-    fn generation_after(&self, found: Option<&Entry>) -> Result<u64> {
-        if self.generation > 0 {
-            return Ok(self.generation);
-        }
-        let Some(entry) = found else { return Ok(1) };
-        let (line, _) = read(entry)?;
-        // A put of ours whose answer was lost is no predecessor.
-        let own = line.id == self.id;
-        Ok(if own { line.generation.max(1) } else { line.generation.saturating_add(1) })
     }
 }
 

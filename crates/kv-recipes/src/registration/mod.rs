@@ -71,12 +71,13 @@ use tokio::sync::{oneshot, watch};
 ///
 /// # Layout, format 1
 /// The key has one line of JSON, a line feed, and the value as it was given:
-/// `{"v":1,"id":"9f86d081884c7d65","generation":3,"change":17}`. The id is the registration's own.
-/// The generation is greater by one than that of the registration that was taken over; a
-/// registration gives up when the key bears another id with a generation that is not smaller than
-/// its own, and takes the key back otherwise. The change counts the values of this registration.
-/// A program in another language takes part by writing such a record under a lease; every put
-/// depends on the version that was read before it.
+/// `{"v":1,"id":"9f86d081884c7d65","born":"4711","change":17}`. The id is the registration's own.
+/// It is born with its first put, which has no `born`; each later one has the
+/// [version](kv_core::Version) that the first gave the key. A registration gives up when the key
+/// bears another id that was born later, since versions of one key only grow, also over the time in
+/// which there is no key; it takes the key back from one that was born earlier. The change counts
+/// the values of this registration. A program in another language takes part by writing such a
+/// record under a lease; every put depends on the version that was read before it.
 #[derive(Clone, Debug)]
 #[must_use = "nothing is registered until `register` is awaited"]
 pub struct Registration {
