@@ -146,7 +146,8 @@ impl Once {
     /// [`Unsupported`](ErrorKind::Unsupported) where writes cannot depend on a lock,
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL. Then the error of the function;
     /// what a [`Txn`] refuses; [`KeyModified`](ErrorKind::KeyModified) for a condition of the
-    /// effects that is not true; [`Closed`](ErrorKind::Closed), and the server's lasting refusals.
+    /// effects that is not true; [`Corrupt`](ErrorKind::Corrupt) for a key that holds something
+    /// else than the marker; [`Closed`](ErrorKind::Closed), and the server's lasting refusals.
     /// After an error of the function or a condition nothing was written; after another one it may
     /// have happened, if an answer was owed, and [`is_done`](Self::is_done) tells.
     ///

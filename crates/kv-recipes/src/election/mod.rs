@@ -177,7 +177,9 @@ impl Election {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL. Then
     /// [`TooLarge`](ErrorKind::TooLarge) for the value, [`Corrupt`](ErrorKind::Corrupt) where
     /// something else stands in the place of what the leader says, [`Closed`](ErrorKind::Closed),
-    /// and the server's lasting refusals.
+    /// and the server's lasting refusals; with a [priority](Self::priority) also
+    /// [`KeyModified`](ErrorKind::KeyModified), when somebody writes over the candidate's
+    /// registration.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the line, and leaves nothing behind.

@@ -163,6 +163,7 @@ impl Shards {
     /// that depend on a lock, [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL and for
     /// the number of shards, before any I/O; `InvalidArgument` when the plan is one of another
     /// number of shards, [`Corrupt`](ErrorKind::Corrupt) for a plan that cannot be read,
+    /// [`KeyModified`](ErrorKind::KeyModified) when somebody writes over the member's registration,
     /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals.
     ///
     /// # Panics
