@@ -136,7 +136,11 @@ pub(crate) async fn occupy(
     }
 }
 
-/// Makes the permit of a key that was made under this lease.
-pub(crate) fn permit(lease: Lease, key: Key, version: Version, gate: &Guard) -> Permit {
-    Permit { lease, key, version, token: gate.token() }
+/// Makes the permit of a key that was made under this lease. A permit that was lost before it is
+/// there is never given.
+pub(crate) async fn permit(lease: Lease, key: Key, version: Version, gate: &Guard) -> Result<Permit> {
+    match lease.is_held() {
+        true => Ok(Permit { lease, key, version, token: gate.token() }),
+        false => Err(lease.lost().await),
+    }
 }

@@ -206,7 +206,7 @@ impl RwLock {
         let is_ours = |_: &Entry| true;
         let entered = occupy(&self.kv, &key, &record, (gate, &lease), is_ours).await?;
         let lost = || Error::new(ErrorKind::Unavailable, "the key of the reader was gone at once");
-        Ok(permit(lease, key, entered.ok_or_else(lost)?, gate))
+        permit(lease, key, entered.ok_or_else(lost)?, gate).await
     }
 
     /// Waits until no reader's key is left. Nobody but the holder of the gate makes new ones.

@@ -23,8 +23,8 @@ impl Line {
         Self { v: Format, id: id.to_owned(), born: born.map(|version| version.to_string()), change }
     }
 
-    /// Returns the version that the first put of the registration gave the key, of which this entry
-    /// is.
+    /// Returns the version that the first put of this registration gave the key; the line is that of
+    /// this entry.
     pub(super) fn born(&self, entry: &Entry) -> Result<Version> {
         let Some(born) = &self.born else { return Ok(entry.version) };
         born.parse().map_err(|_| corrupt(&entry.key, "bears a version that is none"))

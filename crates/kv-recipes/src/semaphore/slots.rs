@@ -112,7 +112,7 @@ impl Slots {
                 WatchEvent::Synced => is_known = true,
             }
         };
-        Ok(permit(lease, key, version, gate))
+        permit(lease, key, version, gate).await
     }
 
     /// Takes a permit if one is free.
@@ -126,8 +126,10 @@ impl Slots {
             return Ok(None);
         }
         let (lease, id) = (self.kv.lease(self.ttl).await?, new_id());
-        let taken = self.take_one_of(&seen, &id, gate, &lease).await?;
-        Ok(taken.map(|(key, version)| permit(lease, key, version, gate)))
+        match self.take_one_of(&seen, &id, gate, &lease).await? {
+            Some((key, version)) => permit(lease, key, version, gate).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     fn free<'a>(&'a self, seen: &'a Seen) -> impl Iterator<Item = usize> + 'a {
