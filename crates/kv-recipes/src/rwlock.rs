@@ -22,9 +22,9 @@ const LATE_WATCH: Duration = Duration::from_millis(100);
 /// A fair lock is the gate. A reader passes it, leaves a key under a lease of its own, and gives it
 /// back. A writer keeps it, and waits until no reader's key is left; meanwhile all who come later
 /// wait behind the writer, so that it does not starve. There is no way from reading to writing: who
-/// asks to write and keeps its own permit to read waits for ever. The writer's [`Guard`] is that of the gate:
-/// writes can be [`fenced`](kv_core::Put::fenced) by it. A reader's writes depend on its permit's
-/// [`condition`](Permit::condition).
+/// asks to write and keeps its own permit to read waits for ever. The writer's [`Guard`] is that of
+/// the gate: writes can be [`fenced`](kv_core::Put::fenced) by it. A reader's writes depend on its
+/// permit's [`condition`](Permit::condition).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
