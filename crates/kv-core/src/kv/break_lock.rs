@@ -45,7 +45,8 @@ impl BreakLock {
                 Error::new(ErrorKind::InvalidArgument, why)
             })?;
             let options = WriteOptions { deadline };
-            store.break_lock(&self.kv.part().whole(&name)?, token, &options).await
+            let whole = self.kv.part().whole(&name)?;
+            store.break_lock(&whole, token, &options).await
         };
         self.kv.call("break_lock", Some(name.as_str()), Does::Write, deadline, break_lock).await
     }

@@ -54,7 +54,8 @@ impl LockHolder {
             }
             capabilities.check_consistency(self.consistency)?;
             let options = ReadOptions { consistency: self.consistency, deadline };
-            store.lock_holder(&self.kv.part().whole(&name)?, &options).await
+            let whole = self.kv.part().whole(&name)?;
+            store.lock_holder(&whole, &options).await
         };
         self.kv.call("lock_holder", Some(name.as_str()), Does::Read, deadline, lock_holder).await
     }

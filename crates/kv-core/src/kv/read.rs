@@ -44,7 +44,8 @@ impl Get {
         let (store, deadline) = kv.begin(within);
         let get = async {
             store.capabilities().check_consistency(consistency)?;
-            let found = store.get(&kv.part().whole(key)?, &ReadOptions { consistency, deadline }).await?;
+            let whole = kv.part().whole(key)?;
+            let found = store.get(&whole, &ReadOptions { consistency, deadline }).await?;
             found.map(|entry| kv.part().own_entry(entry)).transpose()
         };
         kv.call(operation, Some(key.as_str()), Does::Read, deadline, get).await
@@ -131,7 +132,8 @@ impl Exists {
         let (store, deadline) = kv.begin(within);
         let exists = async {
             store.capabilities().check_consistency(consistency)?;
-            store.exists(&kv.part().whole(key)?, &ReadOptions { consistency, deadline }).await
+            let whole = kv.part().whole(key)?;
+            store.exists(&whole, &ReadOptions { consistency, deadline }).await
         };
         kv.call("exists", Some(key.as_str()), Does::Read, deadline, exists).await
     }

@@ -62,7 +62,8 @@ impl WatchCall {
                 return Err(capabilities.unsupported("locks"));
             }
             let options = WatchOptions { each_request: self.within };
-            store.watch(&self.kv.part().whole_target(&target)?, &options).await
+            let whole = self.kv.part().whole_target(&target)?;
+            store.watch(&whole, &options).await
         };
         let stream = self.kv.call(operation, Some(target.name()), Does::Read, deadline, watch).await?;
         let (backend, part) = (self.kv.capabilities().backend, self.kv.part().clone());

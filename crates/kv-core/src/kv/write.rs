@@ -335,7 +335,8 @@ impl Adopt {
         let directory = self.directory.map_err(|e| self.kv.in_call(e, "adopt", None))?;
         let (store, deadline) = self.kv.begin(self.within);
         let adopt = async {
-            store.adopt(&self.kv.part().whole_directory(&directory)?, &WriteOptions { deadline }).await
+            let whole = self.kv.part().whole_directory(&directory)?;
+            store.adopt(&whole, &WriteOptions { deadline }).await
         };
         self.kv.call("adopt", Some(directory.as_str()), Does::Write, deadline, adopt).await
     }
