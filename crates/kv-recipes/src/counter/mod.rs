@@ -5,7 +5,7 @@ mod session;
 
 use crate::{names::in_recipe, needs, patience::DEFAULT_TTL};
 use adding::Adding;
-use kv_core::{Error, ErrorKind, IntoKey, Key, Kv, Result, driver::Deadline};
+use kv_core::{Error, IntoKey, Key, Kv, Result, driver::Deadline};
 use session::Session;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
