@@ -64,7 +64,7 @@ impl Store for Template {
         lock::holder(self, name, options).await
     }
 
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         lock::set_holder(self, fence, value, options).await
     }
 

@@ -125,8 +125,14 @@ impl Store for Forwards {
     ) -> Result<LockPage> {
         self.0.as_ref().locks(directory, from, options).await
     }
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
-        self.0.as_ref().set_holder(fence, value, options).await
+    async fn set_holder(
+        &self,
+        name: &Key,
+        fence: &Fence,
+        value: Bytes,
+        options: &WriteOptions,
+    ) -> Result<bool> {
+        self.0.as_ref().set_holder(name, fence, value, options).await
     }
     async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
         self.0.as_ref().break_lock(name, token, options).await

@@ -109,7 +109,7 @@ impl Store for Consul {
         lock::locks(self.core(), directory, options).await
     }
 
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         lock::set_holder(self.core(), fence, &value, options).await
     }
 

@@ -255,7 +255,7 @@ async fn a_late_copy_of_a_request_for_a_lock_brings_no_earlier_value_back() -> R
     proxy.freeze_requests();
     let guard = soon("the lock", kv.new_lock("l").ttl(TTL).value("first").acquire()).await??;
     let write = WriteOptions::default();
-    assert!(other.store().as_ref().set_holder(guard.fence(), "second".into(), &write).await?);
+    assert!(other.store().as_ref().set_holder(guard.name(), guard.fence(), "second".into(), &write).await?);
     let done = transactions(&node).await?;
     proxy.thaw();
     soon("the late one", async {

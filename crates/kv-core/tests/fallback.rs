@@ -78,7 +78,7 @@ impl Store for Minimal {
     async fn lock_holder(&self, name: &Key, o: &ReadOptions) -> Result<Option<Holder>> {
         fallback::lock_holder(self, name, o).await
     }
-    async fn set_holder(&self, fence: &Fence, value: Bytes, o: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, fence: &Fence, value: Bytes, o: &WriteOptions) -> Result<bool> {
         fallback::set_holder(self, fence, value, o).await
     }
     async fn break_lock(&self, name: &Key, token: u64, o: &WriteOptions) -> Result<bool> {
@@ -183,7 +183,11 @@ async fn a_value_that_was_changed_outlives_renewals() {
     let fence = guard.fence().clone();
     assert!(guard.release().await.unwrap());
     let next = kv.new_lock("l").value("next").acquire().await.unwrap();
-    let late = kv.store().as_ref().set_holder(&fence, "late".into(), &WriteOptions::default()).await;
+    let late = kv
+        .store()
+        .as_ref()
+        .set_holder(&Key::parse("l").unwrap(), &fence, "late".into(), &WriteOptions::default())
+        .await;
     assert!(!late.unwrap(), "another holds it");
     let holder = kv.lock_holder("l").await.unwrap().unwrap();
     assert_eq!((holder.value, holder.token), ("next".into(), next.token()));

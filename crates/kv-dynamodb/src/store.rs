@@ -100,7 +100,7 @@ impl Store for Dynamo {
         lock::listed::page(&self.0, directory, from, options).await
     }
 
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         lock::value::set_holder(&self.0, fence, value, options).await
     }
 

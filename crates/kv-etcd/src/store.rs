@@ -103,7 +103,7 @@ impl Store for Etcd {
         lock::locks(&self.0, directory, from, options).await
     }
 
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         lock::set_holder(&self.0, fence, value, options).await
     }
 

@@ -59,7 +59,7 @@ async fn a_request_that_arrives_late_brings_no_earlier_value_back() -> Result<()
     proxy.freeze_requests();
     let guard = soon("the lock", kv.new_lock("l").ttl(TTL).value("first").acquire()).await??;
     let write = WriteOptions::default();
-    assert!(other.store().as_ref().set_holder(guard.fence(), "second".into(), &write).await?);
+    assert!(other.store().as_ref().set_holder(guard.name(), guard.fence(), "second".into(), &write).await?);
     proxy.thaw();
     // This request comes to the server behind the one that was held.
     let again = kv_etcd::open(&format!("etcd://{}/value/", proxy.address())).await?;

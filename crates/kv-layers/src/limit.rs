@@ -2,11 +2,11 @@
 
 use crate::events;
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Health, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Fence, Health, Holder, Key, Result, Written,
     driver::{
         Acquired, Batch, Cursor, Deadline, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions,
-        LockOptions, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream,
-        WriteOptions, async_trait,
+        LockOptions, LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions,
+        WatchStream, WriteOptions, async_trait,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -246,6 +246,32 @@ impl Store for Limited {
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         let _permit = self.reading(options.deadline).await?;
         self.below().lock_holder(name, options).await
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        let _permit = self.reading(options.deadline).await?;
+        self.below().locks(directory, from, options).await
+    }
+
+    async fn set_holder(
+        &self,
+        name: &Key,
+        fence: &Fence,
+        value: Bytes,
+        options: &WriteOptions,
+    ) -> Result<bool> {
+        let _permit = self.writing(options.deadline).await?;
+        self.below().set_holder(name, fence, value, options).await
+    }
+
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        let _permit = self.writing(options.deadline).await?;
+        self.below().break_lock(name, token, options).await
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {

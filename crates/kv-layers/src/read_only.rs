@@ -1,11 +1,11 @@
 //! `ReadOnly`: refuses what writes.
 
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Health, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Fence, Health, Holder, Key, Result, Written,
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions, LockOptions,
-        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
-        async_trait,
+        LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream,
+        WriteOptions, async_trait,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -132,6 +132,18 @@ impl Store for Reader {
     }
 
     async fn lock_holder(&self, _: &Key, _: &ReadOptions) -> Result<Option<Holder>> {
+        Err(self.capabilities.unsupported("locks"))
+    }
+
+    async fn locks(&self, _: &Directory, _: Option<&Cursor>, _: &ReadOptions) -> Result<LockPage> {
+        Err(self.capabilities.unsupported("locks"))
+    }
+
+    async fn set_holder(&self, _: &Key, _: &Fence, _: Bytes, _: &WriteOptions) -> Result<bool> {
+        Err(self.capabilities.unsupported("locks"))
+    }
+
+    async fn break_lock(&self, _: &Key, _: u64, _: &WriteOptions) -> Result<bool> {
         Err(self.capabilities.unsupported("locks"))
     }
 

@@ -159,7 +159,7 @@ impl Store for Memory {
         self.0.call(Does::Read, options.deadline, locks).await
     }
 
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         let set = || Ok(lock::set_holder(&self.0, fence, value));
         self.0.call(Does::Write, options.deadline, set).await
     }

@@ -158,7 +158,7 @@ async fn what_ends_it_is_returned() -> Result<()> {
     let p = pair().await;
     let ends = async |ticks: Ticks| ticks.run(|_| async {}).await.kind();
     assert_eq!(ends(Ticks::every(&p.kv, "..", S)).await, ErrorKind::InvalidKey);
-    assert_eq!(ends(Ticks::every(&p.kv, "tick", 0 * S)).await, ErrorKind::InvalidArgument);
+    assert_eq!(ends(Ticks::every(&p.kv, "tick", Duration::ZERO)).await, ErrorKind::InvalidArgument);
     let last = r#"{"v":1,"number":18446744073709551615,"ended":true,"id":"x"}"#;
     for junk in ["no record", last] {
         p.kv.put("tick", junk).await?;

@@ -122,7 +122,7 @@ impl Store for Redb {
         lock::locks(&self.core, directory, from, options.deadline).await
     }
 
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         lock::set_holder(&self.core, fence, value, options.deadline).await
     }
 

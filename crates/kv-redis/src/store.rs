@@ -106,7 +106,7 @@ impl Store for Redis {
         self.0.locks(directory, options).await
     }
 
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         lock::holder::set_holder(self.0.core(fence.lock()), fence, value, options).await
     }
 

@@ -499,7 +499,7 @@ impl Store for Broken {
         lock::locks(self, directory, from, options).await
     }
 
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         lock::set_holder(self, fence, value, options).await
     }
 

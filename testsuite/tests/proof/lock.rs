@@ -212,19 +212,19 @@ pub(crate) async fn set_holder(
         (Fault::KeepsTheFirstValue, before) => Ok(before.is_some_and(|before| before.token == fence.token())),
         (Fault::ChangesForOthers, Some(before)) => {
             let theirs = Fence::new(fence.lock().clone(), before.token, "");
-            inner.set_holder(&theirs, value, options).await
+            inner.set_holder(fence.lock(), &theirs, value, options).await
         }
         (Fault::ForgetsTheChange, Some(before)) => {
-            let held = inner.set_holder(fence, value, options).await?;
+            let held = inner.set_holder(fence.lock(), fence, value, options).await?;
             let (me, fence) = (store.clone(), fence.clone());
             // A renewal writes what it knows.
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(1)).await;
-                me.store().set_holder(&fence, before.value, &WriteOptions::default()).await
+                me.store().set_holder(fence.lock(), &fence, before.value, &WriteOptions::default()).await
             });
             Ok(held)
         }
-        _ => inner.set_holder(fence, value, options).await,
+        _ => inner.set_holder(fence.lock(), fence, value, options).await,
     }
 }
 

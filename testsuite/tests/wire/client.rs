@@ -685,7 +685,7 @@ impl Store for Wire {
         }
     }
 
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
         let (name, value) = (fence.lock().to_string(), value.to_vec());
         done(self.write(Ask::SetHolder { name, token: fence.token(), value }, options.deadline).await?)
     }

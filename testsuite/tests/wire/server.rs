@@ -551,8 +551,9 @@ impl Link {
                 Answer::Locks(page.locks.iter().map(Lock::from).collect(), next)
             }
             Ask::SetHolder { name, token, value } => {
-                let fence = Fence::new(key(&name)?, token, "");
-                Answer::Done(store.set_holder(&fence, value.into(), &write).await?)
+                let name = key(&name)?;
+                let fence = Fence::new(name.clone(), token, "");
+                Answer::Done(store.set_holder(&name, &fence, value.into(), &write).await?)
             }
             Ask::Break { name, token } => {
                 let was_held = store.break_lock(&key(&name)?, token, &write).await?;

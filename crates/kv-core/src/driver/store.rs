@@ -162,14 +162,21 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
         Err(self.capabilities().unsupported("listings of locks"))
     }
 
-    /// Changes the value that others read of the holder, if the lock is still held by the
-    /// acquisition of this fence; returns whether it is. The watch of the holder tells the value,
+    /// Changes the value that others read of the lock's holder, if it is still held by the
+    /// acquisition of this fence; returns whether it is. The fence alone says which lock it is; the
+    /// name is for layers, which know it by another name than the store below. The watch of the holder tells the value,
     /// with a version that grows, also where the bytes are the same. It renews nothing, and a copy
     /// of the request by which the lock was acquired that comes late does not bring the first
     /// value back. Provided: `Unsupported`; a backend whose locks are those of
     /// [`backend::fallback`] answers with [`backend::fallback::set_holder`].
-    async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
-        let _ = (fence, value, options);
+    async fn set_holder(
+        &self,
+        name: &Key,
+        fence: &Fence,
+        value: Bytes,
+        options: &WriteOptions,
+    ) -> Result<bool> {
+        let _ = (name, fence, value, options);
         Err(self.capabilities().unsupported("changes of a held lock's value"))
     }
 
@@ -329,8 +336,8 @@ macro_rules! forward {
             async fn locks(&self, dir: &Directory, from: Option<&Cursor>, options: &ReadOptions) -> Result<LockPage> {
                 (**self).locks(dir, from, options).await
             }
-            async fn set_holder(&self, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
-                (**self).set_holder(fence, value, options).await
+            async fn set_holder(&self, name: &Key, fence: &Fence, value: Bytes, options: &WriteOptions) -> Result<bool> {
+                (**self).set_holder(name, fence, value, options).await
             }
             async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
                 (**self).break_lock(name, token, options).await

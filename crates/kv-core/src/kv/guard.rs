@@ -102,8 +102,8 @@ impl Guard {
                 return Err(capabilities.unsupported("changes of a held lock's value"));
             }
             capabilities.check_value(&value)?;
-            let options = WriteOptions { deadline };
-            match self.is_held() && store.set_holder(&self.fence, value, &options).await? {
+            let (options, whole) = (WriteOptions { deadline }, self.kv.part().whole(&self.name)?);
+            match self.is_held() && store.set_holder(&whole, &self.fence, value, &options).await? {
                 true => Ok(()),
                 false => Err(lock_lost(&self.fence)),
             }

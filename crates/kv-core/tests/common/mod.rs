@@ -82,7 +82,7 @@ impl Store for Silent {
     async fn locks(&self, _: &Directory, _: Option<&Cursor>, _: &ReadOptions) -> Result<LockPage> {
         self.silence().await
     }
-    async fn set_holder(&self, _: &Fence, _: Bytes, _: &WriteOptions) -> Result<bool> {
+    async fn set_holder(&self, _: &Key, _: &Fence, _: Bytes, _: &WriteOptions) -> Result<bool> {
         self.silence().await
     }
     async fn break_lock(&self, _: &Key, _: u64, _: &WriteOptions) -> Result<bool> {

@@ -4,12 +4,12 @@ mod dice;
 
 use dice::{Dice, count};
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Health, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Fence, Health, Holder, Key, Result, Written,
     backend::stream,
     driver::{
         Acquired, Batch, Cursor, Deadline, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions,
-        LockOptions, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream,
-        WriteOptions, async_trait,
+        LockOptions, LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions,
+        WatchStream, WriteOptions, async_trait,
     },
 };
 use std::{
@@ -302,6 +302,29 @@ impl Store for Chaotic {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         self.chaos.read(options.deadline, self.below().lock_holder(name, options)).await
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        self.chaos.read(options.deadline, self.below().locks(directory, from, options)).await
+    }
+
+    async fn set_holder(
+        &self,
+        name: &Key,
+        fence: &Fence,
+        value: Bytes,
+        options: &WriteOptions,
+    ) -> Result<bool> {
+        self.chaos.write(options.deadline, self.below().set_holder(name, fence, value, options)).await
+    }
+
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        self.chaos.write(options.deadline, self.below().break_lock(name, token, options)).await
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {

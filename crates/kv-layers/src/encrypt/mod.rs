@@ -7,12 +7,12 @@ pub use keyring::Keyring;
 
 use crate::events;
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Health, Holder, Item, Key, Result, WatchEvent,
-    Written,
+    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Fence, Health, Holder, Item, Key, Result,
+    WatchEvent, Written,
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions, LockOptions,
-        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, Write,
-        WriteOptions, async_trait,
+        LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream,
+        Write, WriteOptions, async_trait,
     },
 };
 use seal::{OVERHEAD, Of};
@@ -243,6 +243,34 @@ impl Store for Encrypted {
         let Some(mut holder) = self.below().lock_holder(name, options).await? else { return Ok(None) };
         holder.value = seal::open(&self.keys, Of::Lock, name, &holder.value)?;
         Ok(Some(holder))
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        let LockPage { mut locks, next } = self.below().locks(directory, from, options).await?;
+        for lock in &mut locks {
+            lock.holder.value = seal::open(&self.keys, Of::Lock, &lock.name, &lock.holder.value)?;
+        }
+        Ok(LockPage { locks, next })
+    }
+
+    async fn set_holder(
+        &self,
+        name: &Key,
+        fence: &Fence,
+        value: Bytes,
+        options: &WriteOptions,
+    ) -> Result<bool> {
+        let value = seal::seal(&self.keys, Of::Lock, name, &value)?;
+        self.below().set_holder(name, fence, value, options).await
+    }
+
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        self.below().break_lock(name, token, options).await
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {

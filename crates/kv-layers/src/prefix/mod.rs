@@ -4,11 +4,12 @@ mod names;
 
 use crate::events;
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Health, Holder, IntoKey, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Fence, Health, Holder, IntoKey, Key, Result,
+    Written,
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions, LockOptions,
-        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
-        async_trait,
+        LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream,
+        WriteOptions, async_trait,
     },
 };
 use names::Names;
@@ -181,6 +182,34 @@ impl Store for Prefixed {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         self.below().lock_holder(&self.names.whole(name)?, options).await
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        let directory = self.names.whole_directory(directory)?;
+        let LockPage { mut locks, next } = self.below().locks(&directory, from, options).await?;
+        for lock in &mut locks {
+            lock.name = self.names.own(&lock.name)?;
+        }
+        Ok(LockPage { locks, next })
+    }
+
+    async fn set_holder(
+        &self,
+        name: &Key,
+        fence: &Fence,
+        value: Bytes,
+        options: &WriteOptions,
+    ) -> Result<bool> {
+        self.below().set_holder(&self.names.whole(name)?, fence, value, options).await
+    }
+
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        self.below().break_lock(&self.names.whole(name)?, token, options).await
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {

@@ -5,12 +5,12 @@ mod copier;
 
 use copier::{Copier, Mine, Pending, Tell};
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Error, Health, Holder, Key, Result, TtlRange, Written,
+    Bytes, Capabilities, Directory, Entry, Error, Fence, Health, Holder, Key, Result, TtlRange, Written,
     backend::{Mutex, Outage, Tasks},
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions, LockOptions,
-        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, Write,
-        WriteOptions, async_trait,
+        LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream,
+        Write, WriteOptions, async_trait,
     },
 };
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
@@ -316,6 +316,29 @@ impl Store for Teed {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         self.below().lock_holder(name, options).await
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        self.below().locks(directory, from, options).await
+    }
+
+    async fn set_holder(
+        &self,
+        name: &Key,
+        fence: &Fence,
+        value: Bytes,
+        options: &WriteOptions,
+    ) -> Result<bool> {
+        self.below().set_holder(name, fence, value, options).await
+    }
+
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        self.below().break_lock(name, token, options).await
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {

@@ -8,7 +8,7 @@ use crate::{
 use futures::FutureExt;
 use kv_core::{
     Condition, ErrorKind, Kv,
-    driver::{Deadline, Store, WriteOptions},
+    driver::{Deadline, WriteOptions},
 };
 use std::{future::Future, time::Duration};
 
@@ -94,7 +94,7 @@ pub(super) async fn lost(t: Trial) -> Verdict {
         }
         if declared.set_value {
             let (store, options) = (operator.store().as_ref(), WriteOptions::default());
-            let set = store.set_holder(&fence, "broken".into(), &options).await?;
+            let set = store.set_holder(fence.lock(), &fence, "broken".into(), &options).await?;
             same("whether the holder of a broken lock changes its value", set, false)?;
         }
         let what = "`lost()` of a lock that was broken";

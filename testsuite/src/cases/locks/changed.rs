@@ -5,10 +5,7 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same, still_held},
 };
-use kv_core::{
-    ErrorKind, Fence, Kv, Version, WatchEvent,
-    driver::{Store, WriteOptions},
-};
+use kv_core::{ErrorKind, Fence, Kv, Version, WatchEvent, driver::WriteOptions};
 use std::{future::Future, time::Duration};
 
 /// The greatest value that a test writes.
@@ -101,7 +98,7 @@ pub(super) async fn watched(t: Trial) -> Verdict {
 async fn changes_nothing(kv: &Kv, lost: &Fence, what: &str) -> Result<(), Failure> {
     let before = kv.lock_holder("l").await?;
     let (store, options) = (kv.store().as_ref(), WriteOptions::default());
-    let is_held = store.set_holder(lost, "of the lost one".into(), &options).await?;
+    let is_held = store.set_holder(lost.lock(), lost, "of the lost one".into(), &options).await?;
     same(format!("whether the lock is held, {what}"), is_held, false)?;
     same(format!("the holder after a change by one that lost it, {what}"), kv.lock_holder("l").await?, before)
 }
@@ -120,7 +117,8 @@ pub(super) async fn lost(t: Trial) -> Verdict {
         let again = kv.new_lock("l").value("again").acquire().await?;
         changes_nothing(&kv, &lost, "acquired again by the same client").await?;
         kv.close().await?;
-        refused("set_value after `close`", again.set_value("closed").await, ErrorKind::Closed)
+        refused("set_value after `close`", again.set_value("closed").await, ErrorKind::Closed)?;
+        Ok(())
     })
     .await
 }
