@@ -133,7 +133,7 @@ async fn an_acquisition_that_is_dropped_at_any_poll_leaves_nothing() -> Result<(
             let lock = schema(&p.kv);
             let is_done = match writes {
                 true => polled(lock.write(), polls).await.transpose()?.is_some(),
-                false => polled(lock.read(), polls).await.transpose()?.is_some(),
+                false => polled(Box::pin(lock.read()), polls).await.transpose()?.is_some(),
             };
             tokio::time::sleep(2 * S).await;
             p.only_left(&[]).await;

@@ -28,6 +28,7 @@ impl Silent {
         (c.max_value, c.max_txn_ops, c.max_txn_bytes, c.health) = (1000, 4, 1500, true);
         Self::new(c)
     }
+    #[allow(dead_code, reason = "not every test that has this module counts")]
     pub(crate) fn count(&self) -> u32 {
         self.calls.load(SeqCst)
     }

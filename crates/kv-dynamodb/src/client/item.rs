@@ -84,10 +84,10 @@ pub(crate) struct Found {
     /// Holds the version; `None` for a foreign item.
     pub(crate) version: Option<Version>,
     pub(crate) ends: Option<Millis>,
-    pub(crate) owner: Option<String>,
+    pub(crate) owner: Option<Box<str>>,
     pub(crate) token: Option<u64>,
     pub(crate) changes: Option<u64>,
-    pub(crate) lease: Option<String>,
+    pub(crate) lease: Option<Box<str>>,
     pub(crate) renewal: Option<u64>,
     /// Names the attributes that are there, and cannot be read.
     odd: Vec<&'static str>,
@@ -120,10 +120,10 @@ impl Found {
             value: item.get(VALUE).and_then(A::bytes).map(Bytes::copy_from_slice),
             version: read(item, VERSION, &mut odd, version),
             ends: read(item, ENDS, &mut odd, A::number),
-            owner: read(item, OWNER, &mut odd, |owner| owner.text().map(str::to_owned)),
+            owner: read(item, OWNER, &mut odd, |owner| owner.text().map(Box::from)),
             token: read(item, TOKEN, &mut odd, A::number),
             changes: item.get(CHANGES).and_then(A::number),
-            lease: read(item, LEASE, &mut odd, |lease| lease.text().map(str::to_owned)),
+            lease: read(item, LEASE, &mut odd, |lease| lease.text().map(Box::from)),
             renewal: item.get(RENEWAL).and_then(A::number),
             odd,
         }

@@ -32,7 +32,7 @@ pub(crate) async fn break_lock(core: &Core, name: &Key, token: u64, options: &Wr
     let condition = format!("{held} = {of} AND attribute_exists({owner}) AND {lives}");
     let take = || async {
         let update = client
-            .tables()?
+            .tables()
             .update_item()
             .table_name(&client.table)
             .set_key(Some(primary_key(&core.names.locks, name.as_str())))

@@ -37,7 +37,7 @@ pub(crate) async fn set_holder(
     let condition = format!("{ours} AND {lives} AND {token} = {of} AND {counts}");
     let change = || async {
         let update = client
-            .tables()?
+            .tables()
             .update_item()
             .table_name(&client.table)
             .set_key(Some(primary_key(&core.names.locks, name)))

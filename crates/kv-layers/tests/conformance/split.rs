@@ -1,11 +1,11 @@
 //! Reads through `ReadOnly`, and writes beside it: the suite has to write what it reads.
 
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Health, Holder, Key, Result, Written,
+    Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     driver::{
         Acquired, Batch, Cursor, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions, LockOptions,
-        Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream, WriteOptions,
-        async_trait,
+        LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions, WatchStream,
+        WriteOptions, async_trait,
     },
 };
 use kv_layers::ReadOnly;
@@ -98,6 +98,29 @@ impl Store for Split {
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
         self.writes().lock_holder(name, options).await
+    }
+
+    async fn locks(
+        &self,
+        directory: &Directory,
+        from: Option<&Cursor>,
+        options: &ReadOptions,
+    ) -> Result<LockPage> {
+        self.writes().locks(directory, from, options).await
+    }
+
+    async fn set_holder(
+        &self,
+        name: &Key,
+        fence: &Fence,
+        value: Bytes,
+        options: &WriteOptions,
+    ) -> Result<bool> {
+        self.writes().set_holder(name, fence, value, options).await
+    }
+
+    async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
+        self.writes().break_lock(name, token, options).await
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
