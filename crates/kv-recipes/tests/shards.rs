@@ -192,6 +192,7 @@ async fn late_writes_of_an_owner_of_before_are_refused() -> Result<()> {
     p.faults.resume();
     assert_eq!(p.kv.put("data", "late").fenced(&old).await.unwrap_err().kind(), ErrorKind::LockLost);
     p.other.put("data", "2").fenced(&new).await?;
+    p.other.delete("data").await?;
     done(&p, [first, second]).await;
     Ok(())
 }
