@@ -369,9 +369,14 @@ async fn strange_cursors(t: &Trial, kv: &Kv) -> Result<[Cursor; 2], Failure> {
     put_all(kv, OUTSIDE_OF_C).await?;
     put_all(kv, ["c/1", "c/2"]).await?;
     let one = ListOptions::default().limit(Some(1)).read(read(t));
-    let page = kv.store().list(&Directory::parse("a")?, None, &one).await?;
+    let page = kv.store().list(&whole(kv, "a")?, None, &one).await?;
     let of_another = page.next.ok_or("there is more in `a` than its first page has")?;
     Ok([of_another, Cursor::new(&b"\xff"[..])])
+}
+
+/// Returns the directory by its name in the whole tree, as the store takes it.
+fn whole(kv: &Kv, directory: &str) -> kv_core::Result<Directory> {
+    kv.directory().join_directory(&Directory::parse(directory)?)
 }
 
 fn read(t: &Trial) -> ReadOptions {
@@ -386,14 +391,14 @@ fn says_what_to_do(e: &Error) -> Result<(), Failure> {
 
 async fn cursor(t: Trial) -> Verdict {
     let kv = t.open().await?;
-    let c = Directory::parse("c")?;
+    let c = whole(&kv, "c")?;
     for from in strange_cursors(&t, &kv).await? {
         for recursive in [true, false] {
             let list = ListOptions::default().recursive(recursive).read(read(&t));
             match kv.store().list(&c, Some(&from), &list).await {
                 Ok(page) => {
                     let shown = page.items.iter().map(|item| item.position().start());
-                    let outside: Vec<_> = shown.filter(|place| !place.starts_with("c/")).collect();
+                    let outside: Vec<_> = shown.filter(|place| !place.starts_with(&format!("{}/", c.as_str()))).collect();
                     same("what is shown from outside", outside, Vec::<String>::new())?;
                 }
                 Err(e) => says_what_to_do(&e)?,
@@ -405,7 +410,7 @@ async fn cursor(t: Trial) -> Verdict {
 
 async fn tree_cursor(t: Trial) -> Verdict {
     let kv = t.open().await?;
-    let c = Directory::parse("c")?;
+    let c = whole(&kv, "c")?;
     for from in strange_cursors(&t, &kv).await? {
         let write = WriteOptions::default().deadline(Deadline::after(t.patience()));
         if let Err(e) = kv.store().delete_tree(&c, Some(&from), &write).await {

@@ -185,6 +185,7 @@ fn in_open(t: &Trial, e: &Error) -> Result<(), Failure> {
 
 async fn scheme(t: Trial) -> Verdict {
     let kv = t.open().await?;
+    let directory = kv.directory();
     let registry = Registry::new().with("mine", move |_| {
         let store = kv.store().clone();
         async move { Ok(store) }
@@ -196,7 +197,7 @@ async fn scheme(t: Trial) -> Verdict {
     same("the operation", e.operation(), Some("open"))?;
     let e = refused("what is no URL", registry.open("mine").await, ErrorKind::InvalidArgument)?;
     same("the operation", e.operation(), Some("open"))?;
-    let mine = registry.open("mine://").await?;
+    let mine = registry.open("mine://").await?.within(directory)?;
     mine.put("k", "v").await?;
     same("what the registered store holds", text(&t.open().await?, "k").await?, Some("v".to_owned()))?;
     Ok(Ended::Kept)

@@ -5,7 +5,7 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{differ, refused, refused_at, same},
 };
-use kv_core::{Condition, ErrorKind, Key, Kv, Outcome, Version, Written};
+use kv_core::{Condition, Error, ErrorKind, Key, Kv, Outcome, Result, Version, Written};
 use std::collections::BTreeSet;
 
 cases! {
@@ -270,7 +270,8 @@ async fn too_large(t: Trial) -> Verdict {
     };
     refused("every value at its greatest", txn(&|_| value).await, ErrorKind::TooLarge)?;
     same("the listing", names(&kv, "").await?, Vec::<String>::new())?;
-    let names_too: usize = (0..values).map(|n| format!("k{n}").len()).sum();
+    let name = |n| Ok::<_, Error>(kv.directory().join(&Key::parse(&format!("k{n}"))?)?.as_str().len());
+    let names_too = (0..values).map(name).sum::<Result<usize, _>>()?;
     let fits = |n: usize| value.min((most - names_too).saturating_sub(value * n));
     committed(txn(&fits).deadline(std::time::Duration::from_secs(30)).await?)?;
     same("how many there are", names(&kv, "").await?.len(), values)?;

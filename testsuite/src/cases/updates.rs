@@ -144,14 +144,15 @@ async fn options(t: Trial) -> Verdict {
         };
         if let Some(range) = &can.ttl {
             let ttl = range.grant(Duration::from_secs(1).min(range.greatest))?;
+            update("kept").ttl(ttl).await?;
+            let permanent = update("kept").await?.written.and_then(|written| written.ttl);
+            same("the TTL of an update without one", permanent, None)?;
             let granted = update("short").ttl(ttl).await?.written.and_then(|written| written.ttl);
             holds(format!("an update is granted the TTL {ttl:?}; found {granted:?}"), granted.is_some())?;
             let gone = ttl + range.lateness(ttl) + t.patience();
             t.until_within(gone, "the key to go", || async { Ok(other.get("short").await?.is_none()) })
                 .await?;
-            update("long").ttl(range.greatest.min(Duration::from_secs(600))).await?;
-            let permanent = update("long").await?.written.and_then(|written| written.ttl);
-            same("the TTL of an update without one", permanent, None)?;
+            holds("a key that was updated without a TTL stays", other.exists("kept").await?)?;
         } else {
             let refusal = update("short").ttl(Duration::from_secs(20)).await;
             refused("an update with a TTL", refusal, ErrorKind::Unsupported)?;
