@@ -89,15 +89,16 @@ impl Harness for Layered {
 
     async fn open(&self, prefix: &str) -> Result<Kv> {
         let kv = match self.tower {
-            // The prefix is a layer's.
-            Tower::Prefix | Tower::All => self.ground.open("").await?,
+            // The prefix is a layer's, or the directory of a part: stores of different prefixes would
+            // seal one value under different names.
+            Tower::Prefix | Tower::Encrypt | Tower::All => self.ground.open("").await?,
             _ => self.ground.open(prefix).await?,
         };
         Ok(match self.tower {
             Tower::ReadOnly => kv.layer(ReadsThroughReadOnly),
             Tower::Prefix => kv.layer(Prefix::new(prefix)?),
             Tower::Limit => kv.layer(limit()),
-            Tower::Encrypt => kv.layer(encrypt()),
+            Tower::Encrypt => kv.layer(encrypt()).within(prefix)?,
             Tower::Chaos => kv.layer(chaos()),
             Tower::Coalesce => kv.layer(Coalesce),
             Tower::Tee => kv.layer(Tee::to(self.other.open(prefix).await?.store().clone())),
