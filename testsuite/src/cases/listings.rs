@@ -398,7 +398,8 @@ async fn cursor(t: Trial) -> Verdict {
             match kv.store().list(&c, Some(&from), &list).await {
                 Ok(page) => {
                     let shown = page.items.iter().map(|item| item.position().start());
-                    let outside: Vec<_> = shown.filter(|place| !place.starts_with(&format!("{}/", c.as_str()))).collect();
+                    let outside: Vec<_> =
+                        shown.filter(|place| !place.starts_with(&format!("{}/", c.as_str()))).collect();
                     same("what is shown from outside", outside, Vec::<String>::new())?;
                 }
                 Err(e) => says_what_to_do(&e)?,

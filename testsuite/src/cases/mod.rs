@@ -28,6 +28,7 @@ mod model;
 mod observers;
 mod opening;
 mod outages;
+mod recipes;
 mod transactions;
 mod updates;
 mod values;
@@ -58,6 +59,7 @@ pub(crate) const CHAPTERS: &[Chapter] = &[
     ("Observers", observers::CASES),
     ("Servers that are full", full::CASES),
     ("Outages", outages::CASES),
+    ("Recipes", recipes::CASES),
 ];
 
 /// Returns every case.

@@ -78,17 +78,17 @@ cases! {
 }
 
 /// A client behind a proxy, and one that goes straight to the server.
-struct Linked {
-    kv: Kv,
-    proxy: Proxy,
-    direct: Kv,
+pub(super) struct Linked {
+    pub(super) kv: Kv,
+    pub(super) proxy: Proxy,
+    pub(super) direct: Kv,
 }
 
 /// The reason for which a case about a link is not run.
 pub(super) const NO_LINK: &str = "embedded, or behind TLS: nothing to stand between";
 
 /// Runs the case where there is a network; the client's own deadline is short.
-async fn linked<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
+pub(super) async fn linked<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
 where
     F: Future<Output = Result<(), Failure>>,
 {
@@ -104,7 +104,7 @@ where
 }
 
 /// Runs the case, alone, where the server can be taken away; the client's own deadline is short.
-async fn served<F>(t: Trial, case: impl FnOnce(Trial, Arc<dyn Server>, Kv) -> F) -> Verdict
+pub(super) async fn served<F>(t: Trial, case: impl FnOnce(Trial, Arc<dyn Server>, Kv) -> F) -> Verdict
 where
     F: Future<Output = Result<(), Failure>>,
 {

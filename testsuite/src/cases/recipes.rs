@@ -1,0 +1,253 @@
+//! Recipes, when a process is paused, dies or is cut off, when the server restarts, when an answer
+//! is lost, and when a future is dropped.
+
+mod barriers;
+mod counters;
+mod elections;
+mod holding;
+mod once;
+mod process;
+mod registrations;
+mod shards;
+mod ticks;
+mod views;
+
+use super::{
+    locks::lock_ttl,
+    outages::{Linked, linked, served},
+};
+use crate::{
+    Ended, Failure, Trial, Verdict,
+    check::{holds, refused, same},
+};
+use futures::future::BoxFuture;
+use holding::{LockAll, Reader, Semaphore, Writer};
+use kv_core::{Error, ErrorKind, Fence, Kv, Result, Watching};
+use process::Process;
+use std::{
+    fmt::Debug,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot};
+
+cases! {
+    "recipe.election.paused": "the work of a leader that was paused beyond the TTL is not polled again, its late writes are refused, and it leads again later" => elections::paused,
+    "recipe.election.killed": "when a leader dies, the next one leads within the TTL and its lateness, and observers see nobody else" => elections::killed,
+    "recipe.election.cut_off": "a leader that is cut off knows of its loss before another leads; an observer that is cut off says nothing false" => elections::cut_off,
+    "recipe.election.restart": "over a restart of the server the same term goes on, or a greater one follows" => elections::restart,
+    "recipe.election.answer_lost": "a candidate whose answer is lost has one place in line, or none" => elections::answer_lost,
+    "recipe.election.dropped": "a campaign that is dropped at any moment leaves the line" => elections::dropped,
+    "recipe.registration.paused": "a registration that was paused goes, mends itself with its newest value, and stays away once it is deregistered" => registrations::paused,
+    "recipe.registration.killed": "the registration of a process that died is gone within the TTL and its lateness" => registrations::killed,
+    "recipe.registration.cut_off": "a registration that is cut off mends itself; a reader that is cut off keeps the set" => registrations::cut_off,
+    "recipe.registration.restart": "no instance flaps whose TTL outlives a restart of the server, and the set is never empty" => registrations::restart,
+    "recipe.registration.answer_lost": "a registration whose answer is lost is found again, once" => registrations::answer_lost,
+    "recipe.registration.dropped": "a registration that is dropped at any moment leaves no key" => registrations::dropped,
+    "recipe.view.paused": "a view of a process that was paused catches up" => views::paused,
+    "recipe.view.cut_off": "a view that is cut off serves what it had, grows older, and catches up" => views::cut_off,
+    "recipe.view.restart": "a view is never empty while the server restarts, and catches up" => views::restart,
+    "recipe.view.dropped": "a view that is dropped at any moment of its opening leaves nothing" => views::dropped,
+    "recipe.counter.paused": "a process that was paused while it counts counts each change once" => counters::paused,
+    "recipe.counter.killed": "what a process that died has counted is there, and others count on" => counters::killed,
+    "recipe.counter.cut_off": "a change over a cut link ends within its deadline, and is truly told" => counters::cut_off,
+    "recipe.counter.answer_lost": "changes whose answers are lost are counted once" => counters::answer_lost,
+    "recipe.counter.dropped": "a change that is dropped at any moment counts once, or not at all" => counters::dropped,
+    "recipe.semaphore.paused": "the permit of a process that was paused is another's, and its late writes are refused" => holding::paused::<Semaphore>,
+    "recipe.semaphore.killed": "the permit of a process that died is free within the TTL and its lateness" => holding::killed::<Semaphore>,
+    "recipe.semaphore.cut_off": "a holder that is cut off knows that its permit is lost before another has it" => holding::cut_off::<Semaphore>,
+    "recipe.semaphore.restart": "over a restart of the server a permit is kept, or known to be lost, and never had by one too many" => holding::restart::<Semaphore>,
+    "recipe.semaphore.answer_lost": "a permit whose answer is lost is had, or free after its TTL" => holding::answer_lost::<Semaphore>,
+    "recipe.semaphore.dropped": "a wait for a permit that is dropped at any moment leaves nothing" => holding::dropped::<Semaphore>,
+    "recipe.rwlock.paused": "a writer gets in when a reader was paused, and the reader's late writes are refused" => holding::paused::<Reader>,
+    "recipe.rwlock.killed": "a writer gets in within the TTL and its lateness when a reader died" => holding::killed::<Reader>,
+    "recipe.rwlock.cut_off": "a reader that is cut off knows of its loss before a writer is in" => holding::cut_off::<Reader>,
+    "recipe.rwlock.restart": "over a restart of the server no writer is in beside a reader" => holding::restart::<Reader>,
+    "recipe.rwlock.answer_lost": "a share whose answer is lost is had, or free after its TTL" => holding::answer_lost::<Reader>,
+    "recipe.rwlock.dropped": "a reader that is dropped at any moment of its coming in keeps no writer out" => holding::dropped::<Reader>,
+    "recipe.rwlock_writer.paused": "readers get in when a writer was paused, and the writer's late writes are refused" => holding::paused::<Writer>,
+    "recipe.rwlock_writer.killed": "readers get in within the TTL and its lateness when a writer died" => holding::killed::<Writer>,
+    "recipe.rwlock_writer.cut_off": "a writer that is cut off knows of its loss before a reader is in" => holding::cut_off::<Writer>,
+    "recipe.rwlock_writer.dropped": "a writer that is dropped at any moment of its coming in keeps no reader out" => holding::dropped::<Writer>,
+    "recipe.lock_all.paused": "several locks of a process that was paused are another's, and its late writes are refused" => holding::paused::<LockAll>,
+    "recipe.lock_all.killed": "several locks of a process that died are free within the TTL and its lateness" => holding::killed::<LockAll>,
+    "recipe.lock_all.cut_off": "a holder of several locks that is cut off knows of its loss before another has one" => holding::cut_off::<LockAll>,
+    "recipe.lock_all.answer_lost": "several locks of which an answer is lost are had, or free after their TTL" => holding::answer_lost::<LockAll>,
+    "recipe.lock_all.dropped": "a wait for several locks that is dropped at any moment gives all back" => holding::dropped::<LockAll>,
+    "recipe.barrier.cut_off": "a wait at a barrier that is cut off goes on when the barrier is lifted" => barriers::wait_cut_off,
+    "recipe.barrier.restart": "a wait at a barrier rides out a restart of the server" => barriers::wait_restart,
+    "recipe.double_barrier.paused": "a member that is paused inside counts as gone, and knows it" => barriers::paused,
+    "recipe.double_barrier.killed": "a member that dies inside counts as one that left" => barriers::killed,
+    "recipe.double_barrier.cut_off": "a member that waits and is cut off goes in with the others in the end" => barriers::cut_off,
+    "recipe.double_barrier.restart": "members that wait ride out a restart of the server" => barriers::restart,
+    "recipe.double_barrier.dropped": "a member that is dropped at any moment of its waiting leaves" => barriers::dropped,
+    "recipe.shards.paused": "the shards of a member that was paused are another's, their work is not polled again, and late writes are refused" => shards::paused,
+    "recipe.shards.killed": "the shards of a member that died are owned again in time, and those of others stay" => shards::killed,
+    "recipe.shards.cut_off": "a member that is cut off drops the work of a shard before another owns it" => shards::cut_off,
+    "recipe.shards.restart": "over a restart of the server no shard has two owners, and each has one" => shards::restart,
+    "recipe.shards.dropped": "a member that is dropped hands its shards over" => shards::dropped,
+    "recipe.once.paused": "when a process was paused another runs, and what the first would have written does not happen" => once::paused,
+    "recipe.once.killed": "when a process died another runs within the TTL and its lateness, and nothing is half written" => once::killed,
+    "recipe.once.cut_off": "when a process is cut off another runs, and it happens once" => once::cut_off,
+    "recipe.once.restart": "what has happened does not happen again after a restart of the server" => once::restart,
+    "recipe.once.answer_lost": "when an answer is lost it happens once" => once::answer_lost,
+    "recipe.once.dropped": "when the future is dropped it happened, or it did not, and is not half done" => once::dropped,
+    "recipe.ticks.paused": "the tick of a member that was paused is run again by another, and its late writes are refused" => ticks::paused,
+    "recipe.ticks.killed": "the tick of a member that died is run again within the TTL and its lateness" => ticks::killed,
+    "recipe.ticks.cut_off": "the work of a member that is cut off is dropped before another runs the tick again" => ticks::cut_off,
+    "recipe.ticks.restart": "ticks go on after a restart of the server, with growing numbers" => ticks::restart,
+    "recipe.ticks.dropped": "the tick of a member that is dropped is run again at once" => ticks::dropped,
+}
+
+/// What a recipe needs of its store.
+#[derive(Clone, Copy)]
+enum Need {
+    /// Locks, and writes that depend on one.
+    Fences,
+    Leases,
+    Watches,
+    /// Transactions of four conditions and writes.
+    Transactions,
+}
+
+/// Returns the verdict of a case about a recipe for which the store lacks something, when the store
+/// was seen to refuse it; `None` when it lacks nothing.
+async fn lacking<T: Debug>(
+    t: &Trial,
+    needs: &[Need],
+    ask: impl AsyncFnOnce(Kv) -> Result<T>,
+) -> Result<Option<Ended>, Failure> {
+    let c = t.capabilities();
+    let lacks = |need: &Need| match need {
+        Need::Fences => {
+            (!c.lock.as_ref().is_some_and(|l| l.fenced_writes)).then_some("writes that depend on a lock")
+        }
+        Need::Leases => c.lease.is_none().then_some("leases"),
+        Need::Watches => (c.watch == Watching::Unsupported).then_some("watches"),
+        Need::Transactions => (c.max_txn_ops < 4).then_some("transactions of four steps"),
+    };
+    let Some(what) = needs.iter().find_map(lacks) else { return Ok(None) };
+    refused(format!("a recipe that needs {what}"), ask(t.open().await?).await, ErrorKind::Unsupported)?;
+    Ok(Some(Ended::Ignored(format!("no {what}"))))
+}
+
+/// The time that a busy machine has for what is to happen behind an end.
+const SLACK: Duration = Duration::from_secs(2);
+/// The deadline of single requests over a link that is cut.
+const EACH: Duration = Duration::from_secs(2);
+/// A TTL that nothing of a case waits for.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Returns a lock's TTL of this time or a little more, and the time within which what such a lock
+/// protects is another's when its holder is gone.
+fn lock_times(t: &Trial, at_least: Duration) -> (Duration, Duration) {
+    let ttl = lock_ttl(t, at_least);
+    let late = t.capabilities().lock.as_ref().map_or(ttl, |locking| locking.ttl.lateness(ttl));
+    (ttl, ttl + late + SLACK)
+}
+
+/// Returns a TTL that locks and leases have, of this time or a little more, and the time within
+/// which what they keep is gone when its owner is.
+fn both_times(t: &Trial, at_least: Duration) -> (Duration, Duration) {
+    let c = t.capabilities();
+    let ranges = [c.lease.as_ref(), c.lock.as_ref().map(|locking| &locking.ttl)];
+    let (mut ttl, ranges) = (at_least, ranges.into_iter().flatten());
+    // What is granted for one of them may be less than the other's least.
+    for range in ranges.clone().chain(ranges.clone()) {
+        ttl = range.grant(ttl.min(range.greatest)).unwrap_or(ttl);
+    }
+    let late = ranges.map(|range| range.lateness(ttl)).max().unwrap_or_default();
+    (ttl, ttl + late + SLACK)
+}
+
+/// Waits for what must come within this time after a process is gone, and checks that it did.
+async fn in_time<T>(
+    t: &Trial,
+    most: Duration,
+    what: &str,
+    coming: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let began = Instant::now();
+    let came = t.within(most + t.patience(), what, coming).await?;
+    let took = began.elapsed();
+    holds(format!("{what} comes within {most:?}; it took {took:?}"), took <= most)?;
+    Ok(came)
+}
+
+/// Runs the work until it was polled so often; `None` when it was not done by then, and was dropped
+/// where it stood.
+async fn polled<T>(work: impl Future<Output = T>, times: usize) -> Option<T> {
+    let (mut work, mut left) = (pin!(work), times);
+    poll_fn(|cx| {
+        left -= 1;
+        match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Drops the work, made anew each time, after one poll, after two, and so on, until it is done
+/// before it is dropped.
+async fn dropped_at_each_poll<T, F>(t: &Trial, what: &str, mut work: impl FnMut() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T>>,
+{
+    const MOST: usize = 400;
+    for polls in 1..MOST {
+        if let Some(done) = t.soon(what, polled(work(), polls)).await? {
+            return Ok(done?);
+        }
+    }
+    Err(format!("{what} was not done within {MOST} polls").into())
+}
+
+/// Counts the polls of work that must have ended, for it works under a token that is no longer the
+/// newest.
+#[derive(Clone, Default)]
+struct Newest(Arc<(AtomicU64, AtomicUsize)>);
+
+impl Newest {
+    /// Notes the token of who has it now.
+    fn is(&self, token: u64) {
+        self.0.0.store(token, SeqCst);
+    }
+
+    /// Returns the work, which is counted when it is polled late.
+    fn watches<T>(
+        &self,
+        token: u64,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        let (this, mut work) = (self.clone(), Box::pin(work));
+        Box::pin(poll_fn(move |cx| {
+            if this.0.0.load(SeqCst) > token {
+                this.0.1.fetch_add(1, SeqCst);
+            }
+            work.as_mut().poll(cx)
+        }))
+    }
+
+    /// Checks that nothing was polled late.
+    fn never_late(&self, what: &str) -> Result<(), Failure> {
+        same(format!("how often {what} was polled when another had it"), self.0.1.load(SeqCst), 0)
+    }
+}
+
+/// Does nothing, for ever.
+async fn for_ever<T>() -> T {
+    std::future::pending().await
+}
+
+/// Reads the text of a key.
+async fn text(kv: &Kv, key: &str) -> Result<Option<String>> {
+    super::text(kv, key).await
+}

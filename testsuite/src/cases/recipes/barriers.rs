@@ -1,0 +1,175 @@
+//! Barriers, of one gate and of members that go in together.
+
+use super::*;
+use kv_recipes::{Barrier, DoubleBarrier, Inside};
+use tokio::task::JoinHandle;
+
+fn gate(kv: &Kv) -> Barrier {
+    Barrier::new(kv, "gate").deadline(Duration::from_secs(20))
+}
+
+async fn cannot_wait(t: &Trial) -> Result<Option<Ended>, Failure> {
+    lacking(t, &[Need::Watches], async |kv| gate(&kv).wait().await).await
+}
+
+fn waits(barrier: Barrier) -> JoinHandle<Result<()>> {
+    tokio::spawn(async move { barrier.wait().await })
+}
+
+pub(super) async fn wait_cut_off(t: Trial) -> Verdict {
+    if let Some(ended) = cannot_wait(&t).await? {
+        return Ok(ended);
+    }
+    linked(t, async |t, Linked { kv, proxy, direct }| {
+        gate(&direct).raise().await?;
+        let waits = waits(gate(&kv.with_deadline(EACH)));
+        proxy.cut().await;
+        gate(&direct).lift().await?;
+        holds("who is cut off waits", !waits.is_finished())?;
+        proxy.heal().await;
+        Ok(t.soon("a wait to end when the barrier is lifted", waits).await???)
+    })
+    .await
+}
+
+pub(super) async fn wait_restart(t: Trial) -> Verdict {
+    if let Some(ended) = cannot_wait(&t).await? {
+        return Ok(ended);
+    }
+    served(t, async |t, server, kv| {
+        let kv = kv.with_deadline(EACH);
+        gate(&kv).raise().await?;
+        let waits = waits(gate(&kv));
+        server.kill().await;
+        server.start().await;
+        let is_raised = || async { Ok(gate(&kv).is_raised().await.unwrap_or_default()) };
+        t.until("the server to answer that the barrier is raised", is_raised).await?;
+        holds("it waits while the barrier is raised", !waits.is_finished())?;
+        gate(&kv).lift().await?;
+        Ok(t.soon("a wait to end when the barrier is lifted", waits).await???)
+    })
+    .await
+}
+
+fn two(kv: &Kv, ttl: Duration) -> DoubleBarrier {
+    DoubleBarrier::new(kv, "round", 2).ttl(ttl)
+}
+
+fn enters(kv: &Kv, ttl: Duration) -> JoinHandle<Result<Inside>> {
+    let barrier = two(kv, ttl);
+    tokio::spawn(async move { barrier.enter().await })
+}
+
+async fn cannot(t: &Trial) -> Result<Option<Ended>, Failure> {
+    let what = async |kv| two(&kv, Duration::from_secs(15)).enter().await.map(drop);
+    lacking(t, &[Need::Leases, Need::Watches], what).await
+}
+
+/// Has a member go in, in another process, together with one that is returned.
+async fn goes_in_with(
+    process: &Process,
+    t: &Trial,
+    kv: &Kv,
+    ttl: Duration,
+) -> Result<(Inside, oneshot::Receiver<Error>), Failure> {
+    let (there, (tell, lost)) = (t.clone(), oneshot::channel());
+    process.run(async move {
+        let inside = two(&there.open().await?, ttl).enter().await?;
+        let why = inside.lost().await;
+        // The case reads it, or has ended.
+        let _ = tell.send(why);
+        Ok(())
+    });
+    let inside = t.soon("two members to go in", two(kv, ttl).enter()).await??;
+    Ok((inside, lost))
+}
+
+pub(super) async fn paused(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    let ((ttl, most), process, other) = (both_times(&t, EACH), Process::start()?, t.open().await?);
+    let (inside, lost) = goes_in_with(&process, &t, &other, ttl).await?;
+    let still = process.pause().await?;
+    in_time(&t, most, "all others to be gone", inside.leave()).await??;
+    drop(still);
+    let why = t.soon("the member that was paused to know that it is gone", lost).await??;
+    same("why it is gone", why.kind(), ErrorKind::LeaseLost)?;
+    process.kill().await?;
+    Ok(Ended::Kept)
+}
+
+pub(super) async fn killed(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    let ((ttl, most), process, other) = (both_times(&t, EACH), Process::start()?, t.open().await?);
+    let (inside, _) = goes_in_with(&process, &t, &other, ttl).await?;
+    process.kill().await?;
+    in_time(&t, most, "all others to be gone", inside.leave()).await??;
+    Ok(Ended::Kept)
+}
+
+/// Checks that both go in, and out.
+async fn both(t: &Trial, members: [JoinHandle<Result<Inside>>; 2]) -> Result<(), Failure> {
+    let [a, b] = members;
+    let (a, b) = (t.soon("the first member to go in", a).await???, t.soon("the second one", b).await???);
+    same("the rounds", a.round(), b.round())?;
+    let (a, b) = t.soon("both to leave", futures::future::join(a.leave(), b.leave())).await?;
+    a?;
+    Ok(b?)
+}
+
+pub(super) async fn cut_off(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    linked(t, async |t, Linked { kv, proxy, direct }| {
+        let (ttl, _) = both_times(&t, EACH);
+        let waits = enters(&kv.with_deadline(EACH), ttl);
+        let there = || async { Ok(!direct.list("round/members").await?.is_empty()) };
+        t.until("the first member to be there", there).await?;
+        proxy.cut().await;
+        let gone = || async { Ok(direct.list("round/members").await?.is_empty()) };
+        t.until_within(ttl * 3 + t.patience(), "the member that is cut off to go", gone).await?;
+        holds("it waits", !waits.is_finished())?;
+        proxy.heal().await;
+        both(&t, [waits, enters(&direct, ttl)]).await
+    })
+    .await
+}
+
+pub(super) async fn restart(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    served(t, async |t, server, kv| {
+        let ((ttl, _), kv) = (both_times(&t, LONG / 2), kv.with_deadline(EACH));
+        let waits = enters(&kv, ttl);
+        let there = || async { Ok(!kv.list("round/members").await?.is_empty()) };
+        t.until("the first member to be there", there).await?;
+        server.kill().await;
+        server.start().await;
+        holds("it waits", !waits.is_finished())?;
+        both(&t, [waits, enters(&kv, ttl)]).await
+    })
+    .await
+}
+
+pub(super) async fn dropped(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    let ((ttl, _), kv, other) = (both_times(&t, LONG), t.open().await?, t.open().await?);
+    for polls in 1..=20 {
+        // Once it waits, it is polled when something comes.
+        let barrier = two(&kv, ttl);
+        let waits = polled(barrier.enter(), polls);
+        let got = tokio::time::timeout(Duration::from_millis(100), waits).await;
+        holds("nobody goes in alone", !matches!(got, Ok(Some(_))))?;
+    }
+    let gone = || async { Ok(other.list("round/members").await?.is_empty()) };
+    t.until("the members that were dropped to go", gone).await?;
+    both(&t, [enters(&kv, ttl), enters(&other, ttl)]).await?;
+    Ok(Ended::Kept)
+}

@@ -1,0 +1,162 @@
+//! Counters.
+
+use super::*;
+use kv_recipes::Counter;
+use std::convert::Infallible;
+
+const EACH_COUNTS: i64 = 20;
+
+fn hits(kv: &Kv) -> Counter {
+    Counter::new(kv, "hits").deadline(Duration::from_secs(20))
+}
+
+async fn cannot(t: &Trial) -> Result<Option<Ended>, Failure> {
+    let what = async |kv| hits(&kv).add(1).await;
+    lacking(t, &[Need::Transactions, Need::Leases], what).await
+}
+
+async fn count(counter: &Counter, times: i64) -> Result<i64> {
+    let mut last = 0;
+    for _ in 0..times {
+        last = counter.add(1).await?;
+    }
+    Ok(last)
+}
+
+pub(super) async fn paused(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    let ((ttl, most), process, other) = (both_times(&t, EACH), Process::start()?, t.open().await?);
+    let (tell, told) = oneshot::channel();
+    let there = t.clone();
+    let counts = process.run(async move {
+        let kv = there.open().await?;
+        let counter = hits(&kv).ttl(ttl).deadline(LONG);
+        count(&counter, EACH_COUNTS / 2).await?;
+        // The case reads it, or has failed.
+        let _ = tell.send(());
+        count(&counter, EACH_COUNTS / 2).await?;
+        Ok(kv.close().await?)
+    });
+    t.soon("half of what is to be counted", told).await??;
+    let still = process.pause().await?;
+    let theirs = hits(&other).deadline(most + t.patience());
+    count(&theirs, EACH_COUNTS).await?;
+    // The lease of what it marks its changes by has ended then.
+    tokio::time::sleep(ttl + ttl / 4).await;
+    drop(still);
+    t.soon("the other process to count on", counts).await???;
+    same("the sum", theirs.get().await?, 2 * EACH_COUNTS)?;
+    process.kill().await?;
+    Ok(Ended::Kept)
+}
+
+/// Counts, again and again, and tells each number.
+async fn counts_on(counter: Counter, tell: mpsc::UnboundedSender<i64>) -> Result<Infallible, Failure> {
+    loop {
+        let number = counter.add(1).await?;
+        // The case reads it, or has failed.
+        let _ = tell.send(number);
+    }
+}
+
+pub(super) async fn killed(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    let ((ttl, most), process, other) = (both_times(&t, EACH), Process::start()?, t.open().await?);
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let there = t.clone();
+    process.run(async move { counts_on(hits(&there.open().await?).ttl(ttl), tell).await });
+    for _ in 0..EACH_COUNTS {
+        t.soon("a number of another process", told.recv()).await?.ok_or("it counts no more")?;
+    }
+    process.kill().await?;
+    let mut last = EACH_COUNTS;
+    while let Ok(number) = told.try_recv() {
+        last = number;
+    }
+    // One that was under way may have been counted.
+    let counter = hits(&other).ttl(ttl).deadline(most + t.patience());
+    let next = in_time(&t, most, "a number behind the death of another process", counter.add(1)).await??;
+    holds(format!("{next} is one or two more than {last}"), [last + 1, last + 2].contains(&next))?;
+    same("the next one", counter.add(1).await?, next + 1)?;
+    Ok(Ended::Kept)
+}
+
+pub(super) async fn cut_off(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    linked(t, async |t, Linked { kv, proxy, direct }| {
+        let within = Duration::from_secs(3);
+        let (near, far) = (hits(&kv.with_deadline(EACH)).deadline(within), hits(&direct));
+        t.soon("a first number", count(&near, 2)).await??;
+        proxy.cut().await;
+        let began = Instant::now();
+        let failed = near.add(1).await;
+        let took = began.elapsed();
+        holds(format!("it ends within {within:?}; it took {took:?}"), took <= within + SLACK / 4)?;
+        let Err(e) = failed else { return Err(format!("{failed:?} over a link that is cut").into()) };
+        let expected = [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::OutcomeUnknown];
+        holds(format!("the error says that there is an outage; found {e:?}"), expected.contains(&e.kind()))?;
+        proxy.heal().await;
+        let sum = far.get().await?;
+        let fine = sum == 2 || sum == 3 && e.kind() == ErrorKind::OutcomeUnknown;
+        holds(format!("{sum} is what was told by {e:?}"), fine)
+    })
+    .await
+}
+
+pub(super) async fn answer_lost(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    linked(t, async |t, Linked { kv, proxy, direct }| {
+        let counter = hits(&kv.with_deadline(EACH)).deadline(t.patience());
+        t.soon("a first number", counter.add(1)).await??;
+        for number in 2..=8 {
+            proxy.hold_answer_to("hits");
+            let adds = tokio::spawn({
+                let counter = counter.clone();
+                async move { counter.add(1).await }
+            });
+            t.soon("a request of the counter to pass the proxy", proxy.trapped()).await?;
+            if number % 2 == 0 {
+                // Once more, so that what writes is among them.
+                proxy.thaw();
+                proxy.hold_answer_to("hits");
+                let trapped = tokio::time::timeout(Duration::from_millis(200), proxy.trapped());
+                // It depends on the backend whether there is another request.
+                let _ = trapped.await;
+            }
+            proxy.reset().await;
+            proxy.heal().await;
+            same("the number", t.soon("a number whose answer was lost", adds).await???, number)?;
+        }
+        same("the sum", hits(&direct).get().await?, 8)
+    })
+    .await
+}
+
+pub(super) async fn dropped(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    let (kv, other) = (t.open().await?, t.open().await?);
+    let counter = hits(&kv);
+    let begun = AtomicUsize::new(0);
+    let add = || {
+        begun.fetch_add(1, SeqCst);
+        counter.add(1)
+    };
+    let last = dropped_at_each_poll(&t, "a change", add).await?;
+    let begun = i64::try_from(begun.load(SeqCst))?;
+    holds(format!("{last} is at most {begun}, and at least 1"), (1..=begun).contains(&last))?;
+    // What was dropped is decided by then, and each change counts once.
+    let next = hits(&other).add(1).await?;
+    holds(format!("{next} is at most {}", begun + 1), next <= begun + 1)?;
+    same("what the one who dropped them counts next", counter.add(1).await?, next + 1)?;
+    Ok(Ended::Kept)
+}
