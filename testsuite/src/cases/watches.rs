@@ -6,6 +6,7 @@ mod load;
 mod ordered;
 
 pub(super) use follow::Follower;
+pub(super) use load::no_more_told;
 
 use super::put_all;
 use crate::{

@@ -95,7 +95,7 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         t.soon("a first number", count(&near, 2)).await??;
         proxy.cut().await;
         let began = Instant::now();
-        let failed = near.add(1).await;
+        let failed = t.within(within + t.patience(), "a change over a cut link to end", near.add(1)).await?;
         let took = began.elapsed();
         holds(format!("it ends within {within:?}; it took {took:?}"), took <= within + SLACK / 4)?;
         let Err(e) = failed else { return Err(format!("{failed:?} over a link that is cut").into()) };

@@ -1,6 +1,7 @@
 //! Views.
 
 use super::*;
+use crate::cases::watches::no_more_told;
 use kv_core::Bytes;
 use kv_recipes::View;
 
@@ -137,13 +138,14 @@ pub(super) async fn dropped(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let kv = t.open().await?;
-    prepare(&kv).await?;
-    let open = || View::raw(&kv, "routes").into_future();
-    let view = dropped_at_each_poll(&t, "a view", open).await?;
-    same("the view", shown(&view), pairs(BEFORE))?;
-    drop(view);
-    // What watches is left nowhere: the end of the case looks for it on the server.
-    t.soon("`close`", kv.close()).await??;
-    Ok(Ended::Kept)
+    linked(t, async |t, Linked { kv, proxy, direct }| {
+        let kv = kv.with_deadline(EACH);
+        prepare(&direct).await?;
+        let open = || View::raw(&kv, "routes").into_future();
+        let view = dropped_at_each_poll(&t, "a view", open).await?;
+        same("the view", shown(&view), pairs(BEFORE))?;
+        drop(view);
+        no_more_told(&t, &kv, &proxy, &direct, "routes").await
+    })
+    .await
 }

@@ -1,7 +1,7 @@
 //! Many watches, and slow ones.
 
 use super::{Follower, all, put_all, watching};
-use crate::{Ended, Failure, Trial, Verdict, check::holds};
+use crate::{Ended, Failure, Proxy, Trial, Verdict, check::holds};
 use futures::FutureExt;
 use kv_core::{Kv, WatchEvent};
 use std::{future::IntoFuture, time::Duration};
@@ -36,9 +36,11 @@ pub(super) async fn slow_reader(t: Trial) -> Verdict {
     .await
 }
 
+/// How many values are put at once, to see whether they are told, and how long they are.
+const BATCH: usize = 16;
+const VALUE: usize = 4096;
+
 pub(super) async fn dropped(t: Trial) -> Verdict {
-    const BATCH: usize = 16;
-    const VALUE: usize = 4096;
     let Some(opened) = t.open_behind_proxy().await else {
         return Ended::ignored(crate::cases::outages::NO_LINK);
     };
@@ -54,27 +56,39 @@ pub(super) async fn dropped(t: Trial) -> Verdict {
         let told = proxy.answered_beyond(before + (BATCH * VALUE) as u64 - 1);
         t.soon("what a watch tells to come from the server, through the proxy", told).await?;
         drop(follower);
-        // The watch ends in the background: in the end changes cost nothing any more.
-        let quiet = async {
-            let mut rounds = 0;
-            while rounds < 3 {
-                let before = proxy.traffic().to_client;
-                // The puts are made at once, so that three rounds fit into the time on a slow
-                // server too.
-                let puts = (0..BATCH).map(|n| kv.put(format!("d/{n}"), vec![b'y'; VALUE]).into_future());
-                all(BATCH, puts).await?;
-                // The answer comes behind what the server had to tell, or most of it; the rest has
-                // a moment.
-                watched.get("elsewhere").await?;
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                let quiet = proxy.traffic().to_client - before < (BATCH * VALUE / 4) as u64;
-                rounds = if quiet { rounds + 1 } else { 0 };
-            }
-            Ok::<_, Failure>(())
-        };
-        t.soon("the server to stop telling a watch that was dropped", quiet).await?
+        no_more_told(&t, &watched, &proxy, &kv, "d").await
     })
     .await
+}
+
+/// Waits until what this other client writes below the directory does not come through the proxy
+/// any more: watches that were dropped end in the background.
+pub(in crate::cases) async fn no_more_told(
+    t: &Trial,
+    watched: &Kv,
+    proxy: &Proxy,
+    other: &Kv,
+    directory: &str,
+) -> Result<(), Failure> {
+    let quiet = async {
+        let mut rounds = 0;
+        while rounds < 3 {
+            let before = proxy.traffic().to_client;
+            // The puts are made at once, so that three rounds fit into the time on a slow server
+            // too.
+            let puts =
+                (0..BATCH).map(|n| other.put(format!("{directory}/{n}"), vec![b'y'; VALUE]).into_future());
+            all(BATCH, puts).await?;
+            // The answer comes behind what the server had to tell, or most of it; the rest has a
+            // moment.
+            watched.get("elsewhere").await?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let quiet = proxy.traffic().to_client - before < (BATCH * VALUE / 4) as u64;
+            rounds = if quiet { rounds + 1 } else { 0 };
+        }
+        Ok::<_, Failure>(())
+    };
+    t.soon("the server to stop telling a watch that was dropped", quiet).await?
 }
 
 pub(super) async fn many(t: Trial) -> Verdict {
