@@ -187,22 +187,34 @@ pub(super) async fn answer_lost(t: Trial) -> Verdict {
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
         let ((ttl, most), kv) = (lock_times(&t, EACH), kv.with_deadline(EACH));
-        proxy.hold_answer_to("app/leader");
-        let campaign = tokio::spawn({
-            let first = candidate(&kv, "first", ttl);
-            async move { first.campaign().await }
-        });
-        t.soon("a request of the candidate to pass the proxy", proxy.trapped()).await?;
-        proxy.reset().await;
-        proxy.heal().await;
-        let first = t.within(most + t.patience(), "a candidate whose answer was lost", campaign).await???;
-        let leader = candidate(&direct, "sees", ttl).leader().await?.map(|leader| leader.term);
-        same("the term that others see", leader, Some(first.number()))?;
-        holds("it led until it resigned", first.resign().await?)?;
-        // A second place in line would be there for as long as its TTL.
-        let next = candidate(&direct, "second", ttl);
-        let second = t.within(most, "the office that its leader resigned from", next.campaign()).await??;
-        holds("it led until it resigned", second.resign().await?)
+        // The answer that is lost is that of the lock, or of what takes office: what writes there
+        // comes behind a read.
+        for (request, reads) in [("app/leader", 0), ("app/leader/leader", 0), ("app/leader/leader", 1)] {
+            proxy.hold_answer_to(request);
+            let campaign = tokio::spawn({
+                let first = candidate(&kv, "first", ttl);
+                async move { first.campaign().await }
+            });
+            for _ in 0..reads {
+                t.soon("a request of the candidate to pass the proxy", proxy.trapped()).await?;
+                proxy.thaw();
+                proxy.hold_answer_to(request);
+            }
+            t.soon("a request of the candidate to pass the proxy", proxy.trapped()).await?;
+            proxy.reset().await;
+            proxy.heal().await;
+            let what = "a candidate whose answer was lost";
+            let first = t.within(most + t.patience(), what, campaign).await???;
+            let leader = candidate(&direct, "sees", ttl).leader().await?.map(|leader| leader.term);
+            same("the term that others see", leader, Some(first.number()))?;
+            holds("it led until it resigned", first.resign().await?)?;
+            // A second place in line would be there for as long as its TTL.
+            let next = candidate(&direct, "second", ttl);
+            let second =
+                t.within(most, "the office that its leader resigned from", next.campaign()).await??;
+            holds("it led until it resigned", second.resign().await?)?;
+        }
+        Ok(())
     })
     .await
 }
