@@ -1,8 +1,9 @@
 //! The suite's own proof: a store that breaks one promise on purpose makes the cases of that
 //! promise red; and the same store without a fault is green.
 //!
-//! Every case that an answer of a `Store` can break is named by a fault in `fault.rs`; for the
-//! others `unproven.rs` says how each was seen red. A case that is in neither fails this program.
+//! Every case that an answer of a `Store` can break is named by a fault in `fault.rs`, and those of
+//! recipes by the faults that `ci/mutants` puts back; for the others `unproven.rs` says how each was
+//! seen red. A case that is in none of them fails this program.
 //!
 //! `cargo test -p kv-testsuite --test proof -- NAME` runs the faults whose names hold `NAME`. With
 //! `KV_PROOF_DISCOVER` set, each fault runs on every case, and the red ones are printed: the table
@@ -25,7 +26,7 @@ use fault::{FAULTS, Fault, NET_FAULTS};
 use kv_testsuite::{Case, Options, Outcome, cases, run};
 use libtest_mimic::{Arguments, Failed, Trial};
 use server::Server;
-use std::time::Duration;
+use std::{collections::BTreeSet, fs, time::Duration};
 
 /// Returns every server with a fault, what it does, and the cases that it must make red.
 fn servers() -> Vec<(Server, &'static str, &'static [&'static str])> {
@@ -73,11 +74,23 @@ fn control(server: Server) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Returns the cases that must be red when a fault of the folder `mutants` is put back.
+fn put_back() -> Result<BTreeSet<String>, Failed> {
+    let mut names = BTreeSet::new();
+    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/mutants"))? {
+        let fault = fs::read_to_string(file?.path())?;
+        let cases = fault.lines().find_map(|line| line.strip_prefix("cases: ")).unwrap_or_default();
+        names.extend(cases.split(',').map(str::to_owned));
+    }
+    Ok(names)
+}
+
 /// Checks that every case is proven, or noted with the reason why not.
 fn complete() -> Result<(), Failed> {
-    let mut wrong = Vec::new();
+    let (mut wrong, put_back) = (Vec::new(), put_back()?);
     for case in cases::all() {
-        let proven = servers().iter().any(|(.., names)| names.contains(&case.name));
+        let proven =
+            servers().iter().any(|(.., names)| names.contains(&case.name)) || put_back.contains(case.name);
         let noted = unproven::NOTES.iter().any(|(names, _)| names.contains(&case.name));
         match (proven, noted) {
             (false, false) => wrong.push(format!("{} is neither proven nor noted", case.name)),
