@@ -4,7 +4,7 @@
 pub use kv_servers::launch;
 
 use crate::Failure;
-use kv_servers::{Folder, Kind};
+use kv_servers::{Folder, Kind, Stat};
 use std::{
     fmt,
     fs::{self, DirEntry},
@@ -228,7 +228,7 @@ impl Daemon {
     pub fn pause(&self) {
         if let Some(process) = self.process().as_mut() {
             process.signal("STOP");
-            process.stands_still();
+            stands_still(&process.server);
         }
     }
 
@@ -302,17 +302,6 @@ impl Process {
         Ok(process)
     }
 
-    /// Waits until the server stands still. A signal that has been sent is obeyed by each of the
-    /// server's threads in its own time: one that runs on another core writes on.
-    fn stands_still(&self) {
-        let threads = Path::new("/proc").join(&self.server).join("task");
-        let began = Instant::now();
-        while fs::read_dir(&threads).is_ok_and(|mut all| !all.all(is_still)) {
-            assert!(began.elapsed() < READY, "{} does not stand still", threads.display());
-            std::thread::yield_now();
-        }
-    }
-
     /// Sends the signal, and returns when it has been sent.
     fn signal(&mut self, name: &str) {
         self.order(name);
@@ -346,10 +335,41 @@ impl Drop for Process {
     }
 }
 
-/// Tells whether a thread is stopped or gone, by its folder in `/proc`.
-fn is_still(thread: io::Result<DirEntry>) -> bool {
-    let stat = thread.and_then(|thread| fs::read_to_string(thread.path().join("stat")));
-    // The state comes behind the name, which stands in parentheses and may have some of its own.
-    let state = stat.as_deref().map_or("X", |stat| stat.rsplit_once(") ").map_or("", |(_, rest)| rest));
-    state.starts_with(['T', 'Z', 'X'])
+/// Freezes a child; returns when it stands still. Where there is no `/proc`, returns when it has
+/// been told to.
+///
+/// # Errors
+/// There is no program `kill`.
+pub fn pause(child: &Child) -> Result<(), Failure> {
+    signal(child, "STOP")?;
+    stands_still(&child.id().to_string());
+    Ok(())
+}
+
+/// Ends a freeze of a child.
+///
+/// # Errors
+/// There is no program `kill`.
+pub fn resume(child: &Child) -> Result<(), Failure> {
+    signal(child, "CONT")
+}
+
+fn signal(child: &Child, name: &str) -> Result<(), Failure> {
+    Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status()?;
+    Ok(())
+}
+
+/// Waits until a process stands still. A signal that has been sent is obeyed by each of its threads
+/// in its own time: one that runs on another core writes on.
+fn stands_still(pid: &str) {
+    let threads = Path::new("/proc").join(pid).join("task");
+    let began = Instant::now();
+    let is_still = |thread: io::Result<DirEntry>| {
+        // One without a `stat` is gone.
+        thread.ok().and_then(|thread| Stat::read(&thread.path())).is_none_or(|stat| stat.is_still())
+    };
+    while fs::read_dir(&threads).is_ok_and(|mut all| !all.all(is_still)) {
+        assert!(began.elapsed() < READY, "{} does not stand still", threads.display());
+        std::thread::yield_now();
+    }
 }

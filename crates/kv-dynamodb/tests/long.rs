@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::{
 };
 use common::{Node, single};
 use kv_core::{Bytes, Version, WatchEvent};
-use kv_testsuite::Failure;
+use kv_testsuite::{Failure, process};
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::{Child, Command, Stdio},
@@ -249,11 +249,6 @@ impl Drop for Workers {
     }
 }
 
-fn signal(worker: &Child, signal: &str) -> Result<(), Failure> {
-    Command::new("kill").arg(format!("-{signal}")).arg(worker.id().to_string()).status()?;
-    Ok(())
-}
-
 /// 64 tasks in 4 processes contend for one lock for a minute, while processes are killed and
 /// paused. There are never two holders, by the tokens that the guarded resource has seen.
 #[tokio::test(flavor = "multi_thread")]
@@ -281,10 +276,10 @@ async fn one_holder_at_a_time() -> Result<(), Failure> {
             disturb(&name);
             workers.0[at] = start(&node, address, &name)?;
         } else {
-            signal(&workers.0[at], "STOP")?;
+            process::pause(&workers.0[at])?;
             disturb(&name);
             tokio::time::sleep(TTL * 2).await;
-            signal(&workers.0[at], "CONT")?;
+            process::resume(&workers.0[at])?;
         }
     }
     drop(workers);

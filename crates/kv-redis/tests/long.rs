@@ -6,7 +6,7 @@ mod common;
 use common::{single, with};
 use futures::{StreamExt, TryStreamExt, stream};
 use kv_core::{Entry, Key, Kv, WatchEvent};
-use kv_testsuite::Failure;
+use kv_testsuite::{Failure, process};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     process::{Child, Command, Stdio},
@@ -268,11 +268,6 @@ impl Contender {
         command.args(["--exact", "contender", "--ignored"]).env(SERVER, server).env(RESOURCE, resource);
         Ok(Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
     }
-
-    fn signal(&self, name: &str) -> Result<(), Failure> {
-        Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status()?;
-        Ok(())
-    }
 }
 
 impl Drop for Contender {
@@ -332,9 +327,9 @@ async fn one_holder_of_64_in_4_processes() -> Result<(), Failure> {
             contenders[at] = Contender::start(&server, &address)?;
             kills += 1;
         } else {
-            contenders[at].signal("STOP")?;
+            process::pause(&contenders[at].0)?;
             tokio::time::sleep(TTL * 2).await;
-            contenders[at].signal("CONT")?;
+            process::resume(&contenders[at].0)?;
             pauses += 1;
             // Everything that it had sent by then has arrived.
             tokio::time::sleep(Duration::from_millis(500)).await;

@@ -16,6 +16,7 @@ pub mod launch;
 mod packages;
 #[cfg(feature = "program")]
 pub mod program;
+mod stat;
 
 #[cfg(feature = "program")]
 mod get;
@@ -26,3 +27,4 @@ pub use error::Error;
 pub use folder::Folder;
 pub use kinds::{Family, KINDS, Kind};
 pub use packages::Suite;
+pub use stat::Stat;

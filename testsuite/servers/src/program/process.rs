@@ -2,7 +2,7 @@
 //! is told from another that was given its pid.
 
 use super::{APART, say};
-use crate::error::Error;
+use crate::{Stat, error::Error};
 use rustix::process::{Pid, Signal, kill_process, setsid};
 use std::{
     env,
@@ -44,15 +44,12 @@ impl State {
     }
 }
 
-/// Returns the state letter of a process and when it started, in ticks; `None` when it is gone, or
-/// dead and only not yet reaped.
-fn stat(pid: i32) -> Option<(String, String)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    let (state, threads, start) = (fields.first()?, fields.get(17)?, fields.get(19)?);
+/// Returns what is said of a process; `None` when it is gone, or dead and only not yet reaped.
+fn stat(pid: i32) -> Option<Stat> {
+    let stat = Stat::read(Path::new(&format!("/proc/{pid}")))?;
     // The first thread may be dead before the others, which keep its sockets open.
-    let is_dead = matches!(*state, "Z" | "X") && matches!(*threads, "0" | "1");
-    (!is_dead).then(|| ((*state).to_owned(), (*start).to_owned()))
+    let is_dead = ["Z", "X"].contains(&&*stat.state) && ["0", "1"].contains(&&*stat.threads);
+    (!is_dead).then_some(stat)
 }
 
 /// Returns the process that runs in a node's folder.
@@ -60,12 +57,12 @@ pub(crate) fn pid_of(node: &Path) -> Option<Pid> {
     let file = fs::read_to_string(node.join("pid")).ok()?;
     let (pid, start) = file.trim_end().split_once(' ')?;
     let pid = pid.parse().ok()?;
-    (stat(pid)?.1 == start).then(|| Pid::from_raw(pid))?
+    (stat(pid)?.start == start).then(|| Pid::from_raw(pid))?
 }
 
 pub(crate) fn state_of(node: &Path) -> State {
     match pid_of(node).map(|pid| stat(pid.as_raw_pid())) {
-        Some(Some((state, _))) if state == "T" => State::Paused,
+        Some(Some(stat)) if stat.state == "T" => State::Paused,
         Some(_) => State::Running,
         None if node.join("pid").exists() => State::Ended,
         None => State::Stopped,
@@ -86,7 +83,7 @@ pub(crate) fn spawn(node: &Path, command: &Command) -> Result<(), Error> {
     let child = without_settings(&mut apart).stdin(Stdio::null()).stdout(out).stderr(err).spawn();
     let child = child.map_err(|e| Error::new(format!("{command:?} cannot be started: {e}")))?;
     let pid = i32::try_from(child.id()).unwrap_or_default();
-    let start = stat(pid).map(|(_, start)| start).unwrap_or_default();
+    let start = stat(pid).map(|stat| stat.start).unwrap_or_default();
     let file = node.join("pid");
     fs::write(&file, format!("{pid} {start}\n")).map_err(|e| Error::file("written", &file, &e))
 }

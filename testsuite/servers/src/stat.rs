@@ -1,0 +1,34 @@
+//! What Linux says of a process, or of one of its threads.
+
+use std::{fs, path::Path};
+
+/// What the file `stat` of a folder such as `/proc/17` or `/proc/17/task/18` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The letter of the state: `R` for one that runs, `T` for one that is stopped, `Z` for one
+    /// that is dead and not yet reaped.
+    pub state: String,
+    /// How many threads the process has.
+    pub threads: String,
+    /// When it started, in ticks: by this a process is told from another that was given its pid.
+    pub start: String,
+}
+
+impl Stat {
+    /// Reads what is said; `None` when the process or thread is gone, and where there is no such
+    /// file.
+    #[must_use]
+    pub fn read(folder: &Path) -> Option<Self> {
+        let stat = fs::read_to_string(folder.join("stat")).ok()?;
+        // The name stands in parentheses in front, and may have some of its own.
+        let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
+        let field = |at: usize| fields.get(at).map(|field| (*field).to_owned());
+        Some(Self { state: field(0)?, threads: field(17)?, start: field(19)? })
+    }
+
+    /// Tells whether it is dead, or stopped by a signal: it does nothing on its own any more.
+    #[must_use]
+    pub fn is_still(&self) -> bool {
+        ["T", "Z", "X"].contains(&&*self.state)
+    }
+}
