@@ -58,3 +58,36 @@ struct ReadmeOfRedis;
 #[cfg(all(doctest, feature = "dynamodb"))]
 #[doc = include_str!("../crates/kv-dynamodb/README.md")]
 struct ReadmeOfDynamo;
+
+// The programs of the guide are compiled and run. `ci/guide` fails for a page that is missing here.
+#[cfg(all(doctest, feature = "memory"))]
+mod guide {
+    #[doc = include_str!("../docs/guide/src/start.md")]
+    #[doc = include_str!("../docs/guide/src/choose.md")]
+    #[doc = include_str!("../docs/guide/src/locks.md")]
+    #[doc = include_str!("../docs/guide/src/watches.md")]
+    #[doc = include_str!("../docs/guide/src/leases.md")]
+    #[doc = include_str!("../docs/guide/src/transactions.md")]
+    #[doc = include_str!("../docs/guide/src/configuration.md")]
+    #[doc = include_str!("../docs/guide/src/layers.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/election.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/registration.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/service.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/group.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/view.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/counter.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/ids.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/semaphore.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/rwlock.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/lock-all.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/barrier.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/double-barrier.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/once.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/ticks.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/shards.md")]
+    #[doc = include_str!("../docs/guide/src/recipes/typed.md")]
+    #[doc = include_str!("../docs/guide/src/operating.md")]
+    #[doc = include_str!("../docs/guide/src/security.md")]
+    #[doc = include_str!("../docs/guide/src/migrating.md")]
+    struct Guide;
+}
