@@ -24,10 +24,11 @@ async fn main() -> Result<()> {
         let _ = has_read.await;
         let quick = tokio::task::spawn_blocking(move || withdraw("quick", fenced, || ()));
         for worker in [quick, slow] {
-            worker.await.map_err(|e| Error::new(ErrorKind::Other, "a worker failed").with_cause(e))??;
+            let failed = |e| Error::new(ErrorKind::Other, "a worker failed").with_cause(e);
+            worker.await.map_err(failed)??;
         }
-        let left = kv.get("account").await?;
-        println!("  the account holds {}", left.as_ref().and_then(|e| e.text()).unwrap_or("nothing"));
+        let left = kv.get("account").await?.expect("nobody deletes it");
+        println!("  the account holds {}", left.text().unwrap_or("no number"));
         kv.close().await?;
     }
     Ok(())
@@ -38,15 +39,16 @@ async fn main() -> Result<()> {
 async fn withdraw(who: &str, fenced: bool, pause: impl FnOnce()) -> Result<()> {
     let kv = kv_memory::open("memory://bank").await?;
     let guard = kv.new_lock("account").ttl(TTL).acquire().await?;
-    let balance = kv.get("account").await?.and_then(|e| e.text()?.parse::<i64>().ok()).unwrap_or(0);
-    println!("  {who} holds the lock with token {}, and reads {balance}", guard.token());
+    let found = kv.get("account").await?;
+    let balance: i64 = found.and_then(|e| e.text()?.parse().ok()).unwrap_or(0);
+    println!("  {who} holds the lock, and reads {balance}");
     assert!(guard.is_held(), "a look at the guard right before the write");
     pause();
     let put = kv.put("account", (balance - 10).to_string());
     let written = if fenced { put.fenced(&guard).await } else { put.await };
     match written {
         Ok(_) => println!("  {who} writes {}", balance - 10),
-        Err(e) => println!("  {who} is refused: {e}"),
+        Err(e) => println!("  {who} is refused: {}", e.kind()),
     }
     kv.close().await
 }
