@@ -42,7 +42,7 @@ async fn main() -> Result<()> {
     };
     let watches = async {
         let mut watch = kv.watch_tree("outage").await?;
-        for what in ["watches: stop the server now", "has seen all that it missed"] {
+        for what in ["stop the server now", "the watch has told all that was missed"] {
             while watch.event().await? != WatchEvent::Synced {}
             println!("the program: {what}");
         }
