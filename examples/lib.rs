@@ -58,3 +58,62 @@ struct ReadmeOfRedis;
 #[cfg(all(doctest, feature = "dynamodb"))]
 #[doc = include_str!("../crates/kv-dynamodb/README.md")]
 struct ReadmeOfDynamo;
+
+// The programs of the guide are compiled and run. `ci/guide` fails for a page that is missing here.
+#[cfg(all(doctest, feature = "memory"))]
+mod guide {
+    #[doc = include_str!("../docs/guide/src/start.md")]
+    struct Start;
+    #[doc = include_str!("../docs/guide/src/choose.md")]
+    struct Choose;
+    #[doc = include_str!("../docs/guide/src/locks.md")]
+    struct Locks;
+    #[doc = include_str!("../docs/guide/src/watches.md")]
+    struct Watches;
+    #[doc = include_str!("../docs/guide/src/leases.md")]
+    struct Leases;
+    #[doc = include_str!("../docs/guide/src/transactions.md")]
+    struct Transactions;
+    #[doc = include_str!("../docs/guide/src/configuration.md")]
+    struct Configuration;
+    #[doc = include_str!("../docs/guide/src/layers.md")]
+    struct Layers;
+    #[doc = include_str!("../docs/guide/src/recipes/election.md")]
+    struct RecipesElection;
+    #[doc = include_str!("../docs/guide/src/recipes/registration.md")]
+    struct RecipesRegistration;
+    #[doc = include_str!("../docs/guide/src/recipes/service.md")]
+    struct RecipesService;
+    #[doc = include_str!("../docs/guide/src/recipes/group.md")]
+    struct RecipesGroup;
+    #[doc = include_str!("../docs/guide/src/recipes/view.md")]
+    struct RecipesView;
+    #[doc = include_str!("../docs/guide/src/recipes/counter.md")]
+    struct RecipesCounter;
+    #[doc = include_str!("../docs/guide/src/recipes/ids.md")]
+    struct RecipesIds;
+    #[doc = include_str!("../docs/guide/src/recipes/semaphore.md")]
+    struct RecipesSemaphore;
+    #[doc = include_str!("../docs/guide/src/recipes/rwlock.md")]
+    struct RecipesRwlock;
+    #[doc = include_str!("../docs/guide/src/recipes/lock-all.md")]
+    struct RecipesLockAll;
+    #[doc = include_str!("../docs/guide/src/recipes/barrier.md")]
+    struct RecipesBarrier;
+    #[doc = include_str!("../docs/guide/src/recipes/double-barrier.md")]
+    struct RecipesDoubleBarrier;
+    #[doc = include_str!("../docs/guide/src/recipes/once.md")]
+    struct RecipesOnce;
+    #[doc = include_str!("../docs/guide/src/recipes/ticks.md")]
+    struct RecipesTicks;
+    #[doc = include_str!("../docs/guide/src/recipes/shards.md")]
+    struct RecipesShards;
+    #[doc = include_str!("../docs/guide/src/recipes/typed.md")]
+    struct RecipesTyped;
+    #[doc = include_str!("../docs/guide/src/operating.md")]
+    struct Operating;
+    #[doc = include_str!("../docs/guide/src/security.md")]
+    struct Security;
+    #[doc = include_str!("../docs/guide/src/migrating.md")]
+    struct Migrating;
+}

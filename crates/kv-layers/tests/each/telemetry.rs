@@ -9,7 +9,8 @@ use metrics::{
     set_default_local_recorder,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -178,4 +179,95 @@ async fn layers_and_metrics_go_together() -> Result<()> {
         "db.client.operation.duration{db.system.name=memory,db.operation.name=get,error.type=unavailable}";
     assert_eq!(heard.many(line), 1, "{:#?}", heard.all());
     Ok(())
+}
+
+/// An alerting rule, as far as this test looks at it.
+#[derive(Debug, Default)]
+struct Rule {
+    alert: String,
+    fields: BTreeMap<String, String>,
+}
+
+/// Reads the rules of a file whose lists are of one level and whose values are on one line, or
+/// folded by `>-`.
+fn rules(text: &str) -> Vec<Rule> {
+    let (mut rules, mut folded) = (Vec::<Rule>::new(), None);
+    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        if let Some(alert) = line.trim_start().strip_prefix("- alert: ") {
+            rules.push(Rule { alert: alert.to_owned(), ..Rule::default() });
+            folded = None;
+            continue;
+        }
+        let Some(rule) = rules.last_mut() else { continue };
+        let (indent, field) = (line.len() - line.trim_start().len(), line.trim_start());
+        match (&folded, field.split_once(':')) {
+            (Some((name, depth)), _) if indent > *depth => {
+                rule.fields.entry(String::clone(name)).or_default().push_str(field);
+            }
+            (_, Some((name, value))) => {
+                folded = (value.trim() == ">-").then(|| (name.to_owned(), indent));
+                let value = if folded.is_some() { "" } else { value.trim() };
+                assert!(rule.fields.insert(name.to_owned(), value.to_owned()).is_none(), "{line} twice");
+            }
+            (_, None) => panic!("{line:?} is no field"),
+        }
+    }
+    rules
+}
+
+/// Returns all expressions of a dashboard.
+fn expressions(json: &serde_json::Value) -> Vec<&str> {
+    match json {
+        serde_json::Value::Object(fields) => {
+            let own = fields.get("expr").and_then(serde_json::Value::as_str);
+            own.into_iter().chain(fields.values().flat_map(expressions)).collect()
+        }
+        serde_json::Value::Array(items) => items.iter().flat_map(expressions).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Returns the words of an expression that can only be names of ours: of metrics and of labels.
+fn names(expression: &str) -> BTreeSet<&str> {
+    let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| ["kv_", "db_", "error_"].iter().any(|ours| word.starts_with(ours))).collect()
+}
+
+#[test]
+fn the_alerts_and_the_dashboard_ask_for_what_is_told() {
+    let heard = Heard::default();
+    let _listening = set_default_local_recorder(&heard);
+    let _described = Metrics::new();
+    let mut metrics = BTreeMap::new();
+    for (name, unit) in heard.units.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        let name = name.replace('.', "_");
+        let parts: &[_] = if *unit == Some(Unit::Seconds) { &["_bucket", "_sum", "_count"] } else { &[""] };
+        metrics.extend(parts.iter().map(|part| (format!("{name}{part}"), name.clone())));
+    }
+    let labels = ["db_system_name", "db_operation_name", "error_type"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).expect(file);
+
+    let rules = rules(&read("docs/guide/alerts.yaml"));
+    let page = read("docs/guide/src/operating.md");
+    assert!(rules.len() > 5, "{rules:?}");
+    for Rule { alert, fields } in &rules {
+        for field in ["expr", "severity", "summary", "runbook"] {
+            assert!(fields.get(field).is_some_and(|value| !value.is_empty()), "{alert} has no {field}");
+        }
+        let (runbook, _) = fields["runbook"].split_once('#').unwrap_or((&fields["runbook"], ""));
+        assert!(root.join(runbook).is_file(), "{alert}: there is no {runbook}");
+        assert!(page.contains(&format!("`{alert}`")), "{alert} is not in the guide's page");
+    }
+    let dashboard = serde_json::from_str(&read("docs/guide/dashboard.json")).expect("JSON");
+    let shown = expressions(&dashboard);
+    for expression in rules.iter().map(|rule| &*rule.fields["expr"]).chain(shown.iter().copied()) {
+        let asked = names(expression);
+        assert!(asked.iter().any(|name| metrics.contains_key(*name)), "{expression} asks for no metric");
+        for name in asked {
+            assert!(metrics.contains_key(name) || labels.contains(&name), "{name} is not told: {expression}");
+        }
+    }
+    let seen: BTreeSet<_> = shown.iter().flat_map(|it| names(it)).filter_map(|it| metrics.get(it)).collect();
+    assert_eq!(seen, metrics.values().collect(), "the dashboard shows every metric");
 }
