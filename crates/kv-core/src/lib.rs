@@ -94,7 +94,7 @@
 //!
 //! # Metrics
 //! [`Kv::with_observer`] has a program told what a handle does; [`observe`] says what. Each call
-//! opens a span of `tracing`, at the level `DEBUG`.
+//! opens a span of `tracing`, at the level `DEBUG`; [`Kv::with_keys_in_spans`] says what is in it.
 //!
 //! # Cost
 //! A `get` through the handle costs at most two allocations and one dynamic call more than the

@@ -52,6 +52,18 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// Returns the name of a backend's system, as OpenTelemetry's conventions for databases have it in
+/// `db.system.name`: that of the backend, but for DynamoDB, which they call `aws.dynamodb`.
+///
+/// ```
+/// assert_eq!(kv_core::observe::system_name("dynamodb"), "aws.dynamodb");
+/// assert_eq!(kv_core::observe::system_name("etcd"), "etcd");
+/// ```
+#[must_use]
+pub fn system_name(backend: &'static str) -> &'static str {
+    if backend == "dynamodb" { "aws.dynamodb" } else { backend }
+}
+
 /// Whoever is told what a handle does, by [`Kv::with_observer`](crate::Kv::with_observer). The
 /// [module](self) says what is told when.
 ///

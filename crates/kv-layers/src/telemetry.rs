@@ -2,7 +2,7 @@
 
 use kv_core::{
     ErrorKind,
-    observe::{Attempt, Call, End, Loss, Observer, Renewal},
+    observe::{Attempt, Call, End, Loss, Observer, Renewal, system_name},
 };
 use metrics::{Label, Unit, counter, describe_counter, describe_histogram, histogram};
 use std::time::Duration;
@@ -82,8 +82,7 @@ impl Default for Metrics {
 
 /// Returns the labels of a metric.
 fn labels(backend: &'static str, operation: Option<&'static str>, error: Option<&'static str>) -> Vec<Label> {
-    let system = if backend == "dynamodb" { "aws.dynamodb" } else { backend };
-    let system = Label::from_static_parts("db.system.name", system);
+    let system = Label::from_static_parts("db.system.name", system_name(backend));
     let operation = operation.map(|name| Label::from_static_parts("db.operation.name", name));
     let error = error.map(|name| Label::from_static_parts("error.type", name));
     [Some(system), operation, error].into_iter().flatten().collect()

@@ -1,15 +1,19 @@
 //! The life of a lock or lease.
 
-use super::{Clock, Instant};
+use super::{Clock, Instant, Outage};
 use crate::{
     Error, ErrorKind, Result,
     driver::Deadline,
     observe::{self, Origin},
 };
 use std::{
+    fmt,
     future::{Future, poll_fn},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::watch;
@@ -52,6 +56,52 @@ pub struct Alive {
     ttl: Duration,
     /// The end of this life alone, while others on the session go on.
     ended: watch::Sender<Option<Arc<str>>>,
+    log: Arc<Log>,
+}
+
+/// What the log lines of a session name. Without an owner nobody is told.
+#[derive(Default)]
+struct Log {
+    about: OnceLock<About>,
+    owners: AtomicUsize,
+}
+
+struct About {
+    /// `lock` or `lease`.
+    what: &'static str,
+    backend: &'static str,
+    /// Tells whether all is being given back, by `close`.
+    is_shut: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Log {
+    /// Returns what is told about; `None` when nobody owns it, as while it is given back.
+    fn about(&self) -> Option<&About> {
+        let is_owned = self.owners.load(Ordering::Relaxed) > 0;
+        self.about.get().filter(|about| is_owned && !(about.is_shut)())
+    }
+
+    fn lost(&self, why: &str) {
+        if let Some(About { what, backend, .. }) = self.about() {
+            tracing::warn!(backend, why, "a {what} is lost");
+        }
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("owners", &self.owners).finish_non_exhaustive()
+    }
+}
+
+/// The owner of a lock or lease, whose failed renewals and loss are logged while this lives.
+#[derive(Debug)]
+pub(crate) struct Owner(Arc<Log>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.owners.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Alive {
@@ -83,11 +133,13 @@ impl Alive {
         let (kept, keeper) = watch::channel(());
         let (ended, own_clock) = (watch::Sender::new(None), clock.clone());
         let observed = Origin::current().map(|life| (life.renamed("renew"), life));
-        let alive = Self { clock: own_clock, session: watched, keeper, ttl, ended };
+        let log = Arc::<Log>::default();
+        let alive = Self { clock: own_clock, session: watched, keeper, ttl, ended, log: log.clone() };
         let clock = clock.clone();
         tokio::spawn(async move {
             let (mut until, mut next) = (granted + life, granted + ttl / 3);
             let (mut pause, mut failed) = (ttl / 50, None);
+            let mut outage: Option<Outage> = None;
             let why: Arc<str> = loop {
                 tokio::select! {
                     biased;
@@ -119,7 +171,6 @@ impl Alive {
                 };
                 if let Some((_, life)) = &observed {
                     let slack = until.since(clock.now());
-                    let silent = || Error::new(ErrorKind::Timeout, "the renewal was not answered in time");
                     let error = answer.as_ref().map_or_else(|| Some(silent()), |answer| answer.clone().err());
                     life.renewed(ttl, slack, error.as_ref());
                 }
@@ -131,21 +182,44 @@ impl Alive {
                     Some(Ok(())) => {
                         (until, next, pause) = (began + life, began + ttl / 3, ttl / 50);
                         failed = None;
+                        if let Some(mut outage) = outage.take() {
+                            outage.over();
+                        }
                         session.send_replace(Life::Until(until));
                     }
                     Some(Err(e)) if matches!(e.kind(), ErrorKind::LockLost | ErrorKind::LeaseLost) => {
                         break e.message().into();
                     }
                     failure => {
+                        if let Some(About { backend, .. }) = log.about() {
+                            let error = failure.as_ref().and_then(|answer| answer.as_ref().err()).cloned();
+                            let outage = outage.get_or_insert_with(|| Outage::new("renewal", backend));
+                            outage.failed(&error.unwrap_or_else(silent));
+                        }
                         failed = failure.and_then(Result::err).or(failed);
                         next = clock.now() + pause.max(Duration::from_millis(5));
                         pause = (pause * 2).min(ttl / 10);
                     }
                 }
             };
+            log.lost(&why);
             session.send_replace(Life::Over(why));
         });
         alive
+    }
+
+    /// Has failed renewals and the loss logged as long as the answer lives, unless `is_shut` says
+    /// that all is being given back: `what` is `lock` or `lease`.
+    pub(crate) fn owned(
+        &self,
+        what: &'static str,
+        backend: &'static str,
+        is_shut: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Owner {
+        // What shares a session is alike.
+        self.log.about.get_or_init(|| About { what, backend, is_shut: Box::new(is_shut) });
+        self.log.owners.fetch_add(1, Ordering::Relaxed);
+        Owner(self.log.clone())
     }
 
     /// Returns another life that hangs on the same session, with an [`end`](Self::end) of its own.
@@ -211,6 +285,11 @@ impl Alive {
             Error::new(ErrorKind::LockLost, format!("no longer held: {why}"))
         }
     }
+}
+
+#[cold]
+fn silent() -> Error {
+    Error::new(ErrorKind::Timeout, "the renewal was not answered in time")
 }
 
 /// Ends a life; the first reason counts.

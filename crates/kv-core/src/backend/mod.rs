@@ -53,6 +53,7 @@ pub mod watch;
 
 pub use abort::AbortOnDrop;
 pub use alive::Alive;
+pub(crate) use alive::Owner;
 pub use backoff::Backoff;
 pub use by_runtime::ByRuntime;
 pub use catch_up::catch_up;

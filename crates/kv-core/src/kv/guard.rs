@@ -3,7 +3,7 @@
 use super::{Does, Kv, closing::closed, sentry::Sentry, write::lock_lost};
 use crate::{
     Error, ErrorKind, Fence, IntoValue, Key, Result,
-    backend::{Alive, Undo},
+    backend::{Alive, Owner, Undo},
     driver::WriteOptions,
 };
 use std::{future::Future, time::Duration};
@@ -19,6 +19,7 @@ use std::{future::Future, time::Duration};
 pub struct Guard {
     /// The first that is dropped.
     pub(super) sentry: Option<Sentry>,
+    pub(super) owner: Owner,
     pub(super) kv: Kv,
     pub(super) name: Key,
     pub(super) fence: Fence,
@@ -162,8 +163,8 @@ impl Guard {
     #[doc(alias = "unlock")]
     #[doc(alias = "resign")]
     pub async fn release(self) -> Result<bool> {
-        let Self { sentry, kv, name, release, within, .. } = self;
-        drop(sentry);
+        let Self { sentry, owner, kv, name, release, within, .. } = self;
+        drop((sentry, owner));
         kv.give_back("release", Some(name.as_str()), release, within).await
     }
 }

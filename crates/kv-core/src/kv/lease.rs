@@ -3,7 +3,7 @@
 use super::{Does, Kv, awaitable, closing::closed, deadline, guard::until_lost, sentry::Sentry};
 use crate::{
     Error, ErrorKind, LeaseId, Result,
-    backend::{Alive, Undo},
+    backend::{Alive, Owner, Undo},
     driver::{LeaseOptions, Leased},
 };
 use std::{future::Future, time::Duration};
@@ -52,7 +52,8 @@ impl LeaseCall {
             kv.call("lease", None, Does::Write, deadline, lease).await?;
         kv.hold(&mut revoke).map_err(|e| kv.in_call(e, "lease", None))?;
         let sentry = Sentry::of(&kv, &alive, ErrorKind::LeaseLost, None);
-        Ok(Lease { sentry, kv, id, ttl, alive, revoke, within })
+        let owner = kv.owner_of(&alive, "lease");
+        Ok(Lease { sentry, owner, kv, id, ttl, alive, revoke, within })
     }
 }
 awaitable!(LeaseCall => Lease, LeaseCall::run);
@@ -82,6 +83,7 @@ awaitable!(LeaseCall => Lease, LeaseCall::run);
 pub struct Lease {
     /// The first that is dropped.
     sentry: Option<Sentry>,
+    owner: Owner,
     kv: Kv,
     id: LeaseId,
     ttl: Duration,
@@ -128,8 +130,8 @@ impl Lease {
     /// # Errors
     /// Those of the server; the lease ends by its TTL then.
     pub async fn revoke(self) -> Result<bool> {
-        let Self { sentry, kv, revoke, within, .. } = self;
-        drop(sentry);
+        let Self { sentry, owner, kv, revoke, within, .. } = self;
+        drop((sentry, owner));
         kv.give_back("revoke", None, revoke, within).await
     }
 }

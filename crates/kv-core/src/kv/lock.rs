@@ -164,7 +164,8 @@ impl Lock {
         kv.hold(&mut release).map_err(|e| kv.in_call(e, "lock", Some(name.as_str())))?;
         let fence = fence.acquired_as(&name);
         let sentry = Sentry::of(&kv, &alive, ErrorKind::LockLost, Some(&name));
-        Ok(Some(Guard { sentry, kv, name, fence, ttl, alive, release, within: self.within }))
+        let owner = kv.owner_of(&alive, "lock");
+        Ok(Some(Guard { sentry, owner, kv, name, fence, ttl, alive, release, within: self.within }))
     }
 }
 

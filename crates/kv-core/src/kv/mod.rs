@@ -33,9 +33,9 @@ pub use write::{Adopt, Delete, DeleteTree, Put};
 
 use crate::{
     Capabilities, Error, ErrorKind, Result,
-    backend::{Tasks, Undo, Undoing, lock as guarded},
+    backend::{Alive, Owner, Tasks, Undo, Undoing, lock as guarded},
     driver::{Deadline, Layer, Store},
-    observe::{self, Observed, Observer, Observing},
+    observe::{self, Observed, Observer, Observing, system_name},
 };
 use closing::closed;
 use part::Part;
@@ -47,7 +47,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::watch as flag;
-use tracing::Instrument;
+use tracing::{Instrument, Span, field::Empty};
 
 /// A handle on an open store, cheap to clone; all clones are one.
 ///
@@ -88,6 +88,8 @@ struct Handle {
     store: Arc<dyn Store>,
     part: Part,
     observing: Option<Arc<Observing>>,
+    /// Tells whether spans name the key.
+    shows_keys: bool,
     shared: Arc<Shared>,
 }
 
@@ -232,6 +234,49 @@ impl Kv {
         Self { handle: Arc::new(handle), deadline: self.deadline }
     }
 
+    /// Has the spans of calls name their key, directory or lock, as `kv.key`, and returns the handle;
+    /// clones that exist keep theirs. Otherwise no key is in any span: there are many of them, and
+    /// they may tell of persons.
+    ///
+    /// Each call opens a span of `tracing` at the level `DEBUG`, with the fields of OpenTelemetry's
+    /// conventions for databases: `otel.name` and `db.operation.name` have the operation,
+    /// `db.system.name` the [system](crate::observe::system_name), `otel.kind` is `client`, or
+    /// `internal` without a server, and `error.type` is the kind of the error of a call that failed.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// let kv = kv_memory::open("memory://").await?.with_keys_in_spans();
+    /// kv.put("app/color", "red").await?; // the span has kv.key="app/color"
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "tracing")]
+    #[doc(alias = "opentelemetry")]
+    #[must_use]
+    pub fn with_keys_in_spans(self) -> Self {
+        let handle = Handle { shows_keys: true, ..Handle::clone(&self.handle) };
+        Self { handle: Arc::new(handle), deadline: self.deadline }
+    }
+
+    /// Opens the span of a call.
+    fn span(&self, operation: &'static str, key: Option<&str>) -> Span {
+        let backend = self.capabilities().backend;
+        let kind = if matches!(backend, "memory" | "redb") { "internal" } else { "client" };
+        let span = tracing::debug_span!(
+            "kv",
+            otel.name = operation,
+            otel.kind = kind,
+            db.system.name = system_name(backend),
+            db.operation.name = operation,
+            error.type = Empty,
+            kv.key = Empty,
+        );
+        if self.handle.shows_keys {
+            span.record("kv.key", key);
+        }
+        span
+    }
+
     fn observed<'a>(&self, operation: &'static str, key: Option<&'a str>) -> Observed<'a> {
         Observed::begin(self.handle.observing.as_ref(), operation, key)
     }
@@ -281,7 +326,7 @@ impl Kv {
         }
         // A store that answers at once (memory, a cache) would never let other tasks run.
         tokio::task::coop::consume_budget().await;
-        let span = tracing::debug_span!("kv", operation, key, backend = self.capabilities().backend);
+        let span = self.span(operation, key);
         let answer = async {
             let mut work = pin!(work);
             match deadline.limit(work.as_mut()).await {
@@ -291,10 +336,13 @@ impl Kv {
                 answer => answer,
             }
         };
-        let mut answer = pin!(answer.instrument(span));
+        let mut answer = pin!(answer.instrument(span.clone()));
         let answer = poll_fn(|cx| observe::poll(observed.origin(), answer.as_mut(), cx)).await;
         let answer = answer.unwrap_or_else(|| Err(cut_off(does, deadline)));
         let answer = answer.map_err(|e| self.in_call(e, operation, key));
+        if let Err(e) = &answer {
+            span.record("error.type", e.kind().as_str());
+        }
         observed.end(answer.as_ref().err());
         answer
     }
@@ -318,6 +366,13 @@ impl Kv {
         answer
     }
 
+    /// Returns the owner of a lock or lease that was granted, in whose name it is logged.
+    fn owner_of(&self, alive: &Alive, what: &'static str) -> Owner {
+        let shared = Arc::downgrade(&self.handle.shared);
+        let is_shut = move || shared.upgrade().is_none_or(|shared| shared.shut.load(Ordering::Acquire));
+        alive.owned(what, self.capabilities().backend, is_shut)
+    }
+
     /// Returns the store and the deadline of a call that begins now.
     fn begin(&self, within: Duration) -> (&dyn Store, Deadline) {
         (self.handle.store.as_ref(), Deadline::after(within))
@@ -335,8 +390,8 @@ impl From<Arc<dyn Store>> for Kv {
             held: Mutex::default(),
             tasks: Tasks::default(),
         };
-        let (part, observing) = (Part::default(), None);
-        let handle = Handle { store, part, observing, shared: Arc::new(shared) };
+        let (part, observing, shows_keys) = (Part::default(), None, false);
+        let handle = Handle { store, part, observing, shows_keys, shared: Arc::new(shared) };
         Self { handle: Arc::new(handle), deadline: Deadline::DEFAULT }
     }
 }
