@@ -10,7 +10,10 @@
 //! | [`call_began`](Observer::call_began), [`call_ended`](Observer::call_ended) | around each call to the store: a listing makes one for each page, `delete_tree` one for each batch, an update one for each read and write; also `release`, `revoke` and `close` |
 //! | [`attempted`](Observer::attempted) | for each attempt at a request to a server, on backends with a network |
 //! | [`renewed`](Observer::renewed) | for each attempt to renew the life of a lock or lease; locks that share a session are renewed together |
+//! | [`watch_began`](Observer::watch_began), [`watch_ended`](Observer::watch_ended) | when a watch is open, and when it has ended or is dropped |
 //! | [`resynced`](Observer::resynced) | when the reader of a watch comes to a `Synced` behind the first |
+//! | [`lagged`](Observer::lagged) | for each change that a watch gives from its queue: how long it has waited there for the reader |
+//! | [`took`](Observer::took), [`let_go`](Observer::let_go) | when a lock or a lease is there, and when it is given back, or lost |
 //! | [`lost`](Observer::lost) | when a lock or a lease is lost that was neither given back nor closed |
 //!
 //! A call that is refused for its name or its options never begins. What goes on in the background
@@ -90,9 +93,34 @@ pub trait Observer: Send + Sync + 'static {
         let _ = renewal;
     }
 
+    /// Hears that a watch is open.
+    fn watch_began(&self, watch: &Call<'_>) {
+        let _ = watch;
+    }
+
+    /// Hears that a watch has ended, or is dropped.
+    fn watch_ended(&self, watch: &Call<'_>) {
+        let _ = watch;
+    }
+
     /// Hears that a watch had to read everything again.
     fn resynced(&self, watch: &Call<'_>) {
         let _ = watch;
+    }
+
+    /// Hears how long a change has waited for the reader of its watch.
+    fn lagged(&self, lag: &Lag) {
+        let _ = lag;
+    }
+
+    /// Hears that a lock or a lease is there.
+    fn took(&self, holding: &Holding<'_>) {
+        let _ = holding;
+    }
+
+    /// Hears that a lock or a lease is given back, or lost.
+    fn let_go(&self, holding: &Holding<'_>) {
+        let _ = holding;
     }
 
     /// Hears that a lock or a lease was lost.
@@ -114,8 +142,23 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
     fn renewed(&self, renewal: &Renewal<'_>) {
         (**self).renewed(renewal);
     }
+    fn watch_began(&self, watch: &Call<'_>) {
+        (**self).watch_began(watch);
+    }
+    fn watch_ended(&self, watch: &Call<'_>) {
+        (**self).watch_ended(watch);
+    }
     fn resynced(&self, watch: &Call<'_>) {
         (**self).resynced(watch);
+    }
+    fn lagged(&self, lag: &Lag) {
+        (**self).lagged(lag);
+    }
+    fn took(&self, holding: &Holding<'_>) {
+        (**self).took(holding);
+    }
+    fn let_go(&self, holding: &Holding<'_>) {
+        (**self).let_go(holding);
     }
     fn lost(&self, loss: &Loss<'_>) {
         (**self).lost(loss);
@@ -180,6 +223,31 @@ pub struct Renewal<'a> {
     pub error: Option<&'a Error>,
 }
 
+/// The wait of one change for the reader of its watch.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Lag {
+    /// The operation that began the watch: `watch`, `watch_tree` or `lock_holder`.
+    pub operation: &'static str,
+    /// The name of the backend.
+    pub backend: &'static str,
+    /// The time from the arrival of the change to its reading. Of what was there when the watch
+    /// began nothing is told.
+    pub waited: Duration,
+}
+
+/// A lock or a lease that this handle has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Holding<'a> {
+    /// What it is: `lock` or `lease`.
+    pub operation: &'static str,
+    /// The name of the backend.
+    pub backend: &'static str,
+    /// The name of the lock.
+    pub lock: Option<&'a str>,
+}
+
 /// A lock or a lease that was lost.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -201,6 +269,14 @@ pub(crate) struct Observing {
 }
 
 impl Observing {
+    pub(crate) fn took(&self, operation: &'static str, lock: Option<&str>) {
+        self.observer.took(&Holding { operation, backend: self.backend, lock });
+    }
+
+    pub(crate) fn let_go(&self, operation: &'static str, lock: Option<&str>) {
+        self.observer.let_go(&Holding { operation, backend: self.backend, lock });
+    }
+
     pub(crate) fn lost(&self, operation: &'static str, lock: Option<&str>, error: &Error) {
         self.observer.lost(&Loss { operation, backend: self.backend, lock, error });
     }
@@ -289,10 +365,29 @@ impl Origin {
         Self::new(&self.observing, operation)
     }
 
+    fn watch<'a>(&self, name: &'a str) -> Call<'a> {
+        Call { operation: self.operation, backend: self.observing.backend, key: Some(name) }
+    }
+
+    /// Tells that the watch in whose name this is is open.
+    pub(crate) fn watch_began(&self, name: &str) {
+        self.observing.observer.watch_began(&self.watch(name));
+    }
+
+    /// Tells that the watch in whose name this is has ended.
+    pub(crate) fn watch_ended(&self, name: &str) {
+        self.observing.observer.watch_ended(&self.watch(name));
+    }
+
     /// Tells that the watch in whose name this is had to read everything again.
     pub(crate) fn resynced(&self, name: &str) {
+        self.observing.observer.resynced(&self.watch(name));
+    }
+
+    /// Tells how long a change has waited.
+    pub(crate) fn lagged(&self, waited: Duration) {
         let (operation, backend) = (self.operation, self.observing.backend);
-        self.observing.observer.resynced(&Call { operation, backend, key: Some(name) });
+        self.observing.observer.lagged(&Lag { operation, backend, waited });
     }
 
     pub(crate) fn attempted(&self, number: u32, error: Option<&Error>, took: Duration) {

@@ -13,7 +13,7 @@ use kv_core::{
         Cursor, Expect, ListOptions, Page, PutOptions, ReadOptions, Store, Target, WatchOptions, WatchStream,
         WriteOptions, async_trait,
     },
-    observe::{Attempt, Call, End, Loss, Observer, Renewal},
+    observe::{Attempt, Call, End, Lag, Loss, Observer, Renewal},
 };
 use kv_memory::{Config, Faults};
 use std::{
@@ -231,4 +231,27 @@ async fn attempts_are_told_with_their_call() {
     let (kv, mut told) = observed(Kv::new(Flaky { capabilities, servers, tries: AtomicU32::new(0) }));
     assert_eq!(kv.get("a").await.unwrap(), None);
     assert_eq!(lines(&mut told), ["get a", "get attempt 1: unavailable", "get attempt 2: ok", "get: ok"]);
+}
+
+/// Tells how long changes have waited.
+struct Waits(UnboundedSender<Duration>);
+
+impl Observer for Waits {
+    fn lagged(&self, lag: &Lag) {
+        // The test may have ended.
+        let _ = self.0.send(lag.waited);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_waits_for_its_reader_is_told_with_its_wait() {
+    let (tell, mut waits) = unbounded_channel();
+    let plain = kv_memory::open("memory://").await.unwrap();
+    let mut watch = plain.clone().with_observer(Waits(tell)).watch_tree("d").await.unwrap();
+    while watch.event().await.unwrap() != WatchEvent::Synced {}
+    assert!(timeout(SECOND, watch.event()).await.is_err(), "nothing has changed");
+    plain.put("d/a", "1").await.unwrap();
+    tokio::time::sleep(3 * SECOND).await;
+    watch.event().await.unwrap();
+    assert_eq!(waits.recv().await.unwrap().as_secs(), 3);
 }

@@ -2,9 +2,9 @@
 
 use kv_core::{
     ErrorKind,
-    observe::{Attempt, Call, End, Loss, Observer, Renewal, system_name},
+    observe::{Attempt, Call, End, Holding, Lag, Loss, Observer, Renewal, system_name},
 };
-use metrics::{Label, Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::time::Duration;
 
 const DURATION: &str = "db.client.operation.duration";
@@ -14,7 +14,11 @@ const UNKNOWN: &str = "kv.outcome_unknown";
 const SLACK: &str = "kv.lease.slack";
 const LOCK_LOST: &str = "kv.lock.lost";
 const LEASE_LOST: &str = "kv.lease.lost";
+const LOCK_HELD: &str = "kv.lock.held";
+const LEASE_HELD: &str = "kv.lease.held";
+const WATCHES: &str = "kv.watch.open";
 const RESYNC: &str = "kv.watch.resync";
+const LAG: &str = "kv.watch.lag";
 
 /// The observer that tells what a handle does to the [`metrics`] crate, for
 /// [`Kv::with_observer`](kv_core::Kv::with_observer): whatever exporter the program has installed
@@ -31,7 +35,10 @@ const RESYNC: &str = "kv.watch.resync";
 /// | `kv.outcome_unknown` | counter: writes that may or may not have happened | `db.operation.name` |
 /// | `kv.lease.slack` | histogram, s: at each renewal of a lock or lease, what was left of it before; close to 0 it is about to be lost | `db.operation.name`, which began it; `error.type` |
 /// | `kv.lock.lost`, `kv.lease.lost` | counters: what was lost, and neither given back nor closed | `error.type` |
+/// | `kv.lock.held`, `kv.lease.held` | gauges: what is held by this handle | |
+/// | `kv.watch.open` | gauge: watches that are open | `db.operation.name` |
 /// | `kv.watch.resync` | counter: watches that had to read everything again | `db.operation.name` |
+/// | `kv.watch.lag` | histogram, s: how long each change has waited for the reader of its watch | `db.operation.name` |
 ///
 /// `db.system.name` is the name of the backend, but for DynamoDB, which the conventions call
 /// `aws.dynamodb`. `error.type` is there only where something failed: the name of the
@@ -69,6 +76,14 @@ impl Metrics {
         describe_histogram!(SLACK, Unit::Seconds, "Time that was left of a lock or lease at its renewal");
         describe_counter!(LOCK_LOST, Unit::Count, "Locks that were lost");
         describe_counter!(LEASE_LOST, Unit::Count, "Leases that were lost");
+        describe_gauge!(LOCK_HELD, Unit::Count, "Locks that are held");
+        describe_gauge!(LEASE_HELD, Unit::Count, "Leases that are held");
+        describe_gauge!(WATCHES, Unit::Count, "Watches that are open");
+        describe_histogram!(
+            LAG,
+            Unit::Seconds,
+            "Time that changes have waited for the reader of their watch"
+        );
         describe_counter!(RESYNC, Unit::Count, "Watches that had to read everything again");
         Self
     }
@@ -86,6 +101,11 @@ fn labels(backend: &'static str, operation: Option<&'static str>, error: Option<
     let operation = operation.map(|name| Label::from_static_parts("db.operation.name", name));
     let error = error.map(|name| Label::from_static_parts("error.type", name));
     [Some(system), operation, error].into_iter().flatten().collect()
+}
+
+/// Returns the name of the gauge of what is held.
+fn held(holding: &Holding<'_>) -> &'static str {
+    if holding.operation == "lock" { LOCK_HELD } else { LEASE_HELD }
 }
 
 impl Observer for Metrics {
@@ -118,6 +138,27 @@ impl Observer for Metrics {
         let error = renewal.error.map(|error| error.kind().as_str());
         let labels = labels(renewal.backend, Some(renewal.operation), error);
         histogram!(SLACK, labels).record(renewal.slack.as_secs_f64());
+    }
+
+    fn watch_began(&self, watch: &Call<'_>) {
+        gauge!(WATCHES, labels(watch.backend, Some(watch.operation), None)).increment(1);
+    }
+
+    fn watch_ended(&self, watch: &Call<'_>) {
+        gauge!(WATCHES, labels(watch.backend, Some(watch.operation), None)).decrement(1);
+    }
+
+    fn lagged(&self, lag: &Lag) {
+        let labels = labels(lag.backend, Some(lag.operation), None);
+        histogram!(LAG, labels).record(lag.waited.as_secs_f64());
+    }
+
+    fn took(&self, holding: &Holding<'_>) {
+        gauge!(held(holding), labels(holding.backend, None, None)).increment(1);
+    }
+
+    fn let_go(&self, holding: &Holding<'_>) {
+        gauge!(held(holding), labels(holding.backend, None, None)).decrement(1);
     }
 
     fn resynced(&self, watch: &Call<'_>) {

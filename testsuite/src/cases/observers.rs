@@ -5,16 +5,18 @@ use crate::{
     check::{refused, same},
 };
 use kv_core::{
-    ErrorKind,
-    observe::{Call, End, Observer},
+    ErrorKind, Watching,
+    observe::{Call, End, Holding, Observer},
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 cases! {
     "observer/calls": "an observer hears of each call of its handle, by operation and key, and how it ended" => calls,
+    "observer/held": "an observer hears of each lock, lease and watch that there is, and of its end" => held,
 }
 
 /// Writes down what it hears, a line for each end of a call.
@@ -68,5 +70,75 @@ async fn calls(t: Trial) -> Verdict {
     same("what is heard of the end", heard.take(), ["close -", "close ok"])?;
     refused("a get after it", kv.get("d/a").await, ErrorKind::Closed)?;
     same("what is heard of that", heard.take(), ["get d/a", "get closed"])?;
+    Ok(Ended::Kept)
+}
+
+/// Counts what there is, by its operation.
+#[derive(Default)]
+struct Counts(Mutex<BTreeMap<&'static str, (u32, u32)>>);
+
+impl Counts {
+    fn of(&self) -> BTreeMap<&'static str, (u32, u32)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, operation: &'static str, begins: bool) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (began, ended) = counts.entry(operation).or_default();
+        *(if begins { began } else { ended }) += 1;
+    }
+}
+
+impl Observer for Counts {
+    fn watch_began(&self, watch: &Call<'_>) {
+        self.note(watch.operation, true);
+    }
+
+    fn watch_ended(&self, watch: &Call<'_>) {
+        self.note(watch.operation, false);
+    }
+
+    fn took(&self, holding: &Holding<'_>) {
+        self.note(holding.operation, true);
+    }
+
+    fn let_go(&self, holding: &Holding<'_>) {
+        self.note(holding.operation, false);
+    }
+}
+
+async fn held(t: Trial) -> Verdict {
+    let (plain, counts, c) = (t.open().await?, Arc::new(Counts::default()), t.capabilities());
+    let kv = plain.clone().with_observer(counts.clone());
+    let mut there = BTreeMap::new();
+    let (mut locks, mut leases, mut watches) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..2 {
+        if c.lock.is_some() {
+            locks.push(t.soon("a free lock", kv.new_lock(format!("l/{n}")).acquire()).await??);
+            there.insert("lock", (2, 0));
+        }
+        if let Some(range) = &c.lease {
+            leases.push(kv.lease(range.greatest.min(range.least.max(Duration::from_secs(10)))).await?);
+            there.insert("lease", (2, 0));
+        }
+        if c.watch != Watching::Unsupported {
+            watches.push(kv.watch_tree("d").await?);
+            there.insert("watch_tree", (2, 0));
+        }
+    }
+    same("what there is", counts.of(), there.clone())?;
+    // One of each is given back, and the other dropped.
+    for lock in locks.drain(1..) {
+        lock.release().await?;
+    }
+    for lease in leases.drain(1..) {
+        lease.revoke().await?;
+    }
+    drop((locks, leases, watches));
+    for (_, ended) in there.values_mut() {
+        *ended = 2;
+    }
+    same("what has ended", counts.of(), there)?;
+    kv.close().await?;
     Ok(Ended::Kept)
 }

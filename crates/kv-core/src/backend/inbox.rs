@@ -1,9 +1,9 @@
 //! A bounded queue for one reader.
 
 use super::Mutex;
-use crate::{Error, Result};
+use crate::{Error, Result, observe::Origin};
 use std::{collections::VecDeque, fmt};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 /// The most items, and the most bytes of values in them, that wait for a slow reader.
 const MAX_ITEMS: usize = 4096;
@@ -32,10 +32,19 @@ pub struct Inbox<T> {
 }
 
 struct Queue<T> {
-    items: VecDeque<(T, usize)>,
+    items: VecDeque<Item<T>>,
     bytes: usize,
+    /// Tells whether somebody observes how long items wait.
+    is_timed: bool,
     has_lagged: bool,
     end: Option<Error>,
+}
+
+struct Item<T> {
+    item: T,
+    bytes: usize,
+    /// When it came; `None` where nobody observes that.
+    since: Option<Instant>,
 }
 
 impl<T> Queue<T> {
@@ -61,7 +70,8 @@ impl<T> Inbox<T> {
         }
         if queue.has_space(bytes) {
             queue.bytes += bytes;
-            queue.items.push_back((item, bytes));
+            let since = queue.is_timed.then(Instant::now);
+            queue.items.push_back(Item { item, bytes, since });
         } else {
             queue.lag();
         }
@@ -100,30 +110,38 @@ impl<T> Inbox<T> {
     /// # Cancel safety
     /// Loses nothing when it is dropped.
     pub async fn next(&self) -> Result<Option<T>> {
+        let observed = Origin::current();
+        if observed.is_some() {
+            self.queue.lock().is_timed = true;
+        }
         loop {
-            if let Some(next) = self.take() {
+            if let Some((next, since)) = self.take() {
+                if let Some((origin, since)) = observed.zip(since) {
+                    origin.lagged(since.elapsed());
+                }
                 return next;
             }
             self.arrived.notified().await;
         }
     }
 
-    fn take(&self) -> Option<Result<Option<T>>> {
+    /// Takes what is next, and when it came, where that is known.
+    fn take(&self) -> Option<(Result<Option<T>>, Option<Instant>)> {
         let mut queue = self.queue.lock();
         if std::mem::take(&mut queue.has_lagged) {
-            return Some(Ok(None));
+            return Some((Ok(None), None));
         }
-        if let Some((item, bytes)) = queue.items.pop_front() {
+        if let Some(Item { item, bytes, since }) = queue.items.pop_front() {
             queue.bytes -= bytes;
-            return Some(Ok(Some(item)));
+            return Some((Ok(Some(item)), since));
         }
-        queue.end.clone().map(Err)
+        queue.end.clone().map(|end| (Err(end), None))
     }
 }
 
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        let queue = Queue { items: VecDeque::new(), bytes: 0, has_lagged: false, end: None };
+        let queue = Queue { items: VecDeque::new(), bytes: 0, is_timed: false, has_lagged: false, end: None };
         Self { queue: Mutex::new(queue), arrived: Notify::new() }
     }
 }
@@ -154,9 +172,9 @@ mod tests {
         assert_eq!(waiting(&inbox), 0, "all or nothing");
         inbox.push(0, 1);
         assert_eq!(waiting(&inbox), 0, "the list is newer");
-        assert!(matches!(inbox.take(), Some(Ok(None))));
+        assert!(matches!(inbox.take(), Some((Ok(None), None))));
         inbox.push(7, 1);
-        assert!(matches!(inbox.take(), Some(Ok(Some(7)))));
+        assert!(matches!(inbox.take(), Some((Ok(Some(7)), None))));
         assert!(inbox.take().is_none());
     }
 
@@ -166,9 +184,9 @@ mod tests {
         inbox.push(1, 2 * MAX_BYTES);
         assert_eq!(waiting(&inbox), 1);
         inbox.push(2, 0);
-        assert!(matches!(inbox.take(), Some(Ok(None))), "no second one beside it");
+        assert!(matches!(inbox.take(), Some((Ok(None), None))), "no second one beside it");
         inbox.push(3, MAX_BYTES);
-        assert!(matches!(inbox.take(), Some(Ok(Some(3)))));
+        assert!(matches!(inbox.take(), Some((Ok(Some(3)), None))));
         inbox.push(4, MAX_BYTES);
         assert_eq!(waiting(&inbox), 1, "what was taken counts no more");
         inbox.lag();
@@ -183,12 +201,12 @@ mod tests {
         let inbox = Inbox::default();
         inbox.push(1, 0);
         inbox.end(Error::new(ErrorKind::PermissionDenied, "no"));
-        assert!(matches!(inbox.take(), Some(Ok(Some(1)))));
+        assert!(matches!(inbox.take(), Some((Ok(Some(1)), None))));
         for _ in 0..2 {
-            assert!(matches!(inbox.take(), Some(Err(e)) if e.kind() == ErrorKind::PermissionDenied));
+            assert!(matches!(inbox.take(), Some((Err(e), _)) if e.kind() == ErrorKind::PermissionDenied));
         }
         inbox.lag();
-        assert!(matches!(inbox.take(), Some(Ok(None))));
-        assert!(matches!(inbox.take(), Some(Err(_))), "who lagged hears it too");
+        assert!(matches!(inbox.take(), Some((Ok(None), None))));
+        assert!(matches!(inbox.take(), Some((Err(_), _))), "who lagged hears it too");
     }
 }

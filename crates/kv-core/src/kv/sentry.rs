@@ -42,9 +42,18 @@ impl std::fmt::Debug for Teller {
 }
 
 impl Teller {
+    /// Tells that it is given back or lost, once.
+    fn let_go(&self) -> bool {
+        let is_first = !self.is_over.swap(true, Ordering::AcqRel);
+        if is_first {
+            self.observing.let_go(self.operation, self.lock.as_ref().map(Key::as_str));
+        }
+        is_first
+    }
+
     fn tell(&self, error: Error) {
         let is_closed = self.shared.shut.load(Ordering::Acquire);
-        if self.is_over.swap(true, Ordering::AcqRel) || is_closed {
+        if !self.let_go() || is_closed {
             return;
         }
         let lock = self.lock.as_ref().map(Key::as_str);
@@ -59,6 +68,7 @@ impl Sentry {
         let observing = kv.handle.observing.clone()?;
         let operation = if lock.is_some() { "lock" } else { "lease" };
         let (shared, is_over) = (kv.handle.shared.clone(), AtomicBool::new(false));
+        observing.took(operation, lock.map(Key::as_str));
         let teller = Arc::new(Teller { observing, shared, operation, lock: lock.cloned(), is_over });
         let (tells, lost) = (teller.clone(), until_lost(kv, alive, kind));
         let task = tokio::spawn(async move { tells.tell(lost.await) });
@@ -78,6 +88,6 @@ impl Drop for Sentry {
             };
             self.teller.tell(error.with_kind(self.kind));
         }
-        self.teller.is_over.store(true, Ordering::Release);
+        self.teller.let_go();
     }
 }

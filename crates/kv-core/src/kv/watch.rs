@@ -68,7 +68,8 @@ impl WatchCall {
         let stream = self.kv.call(operation, Some(target.name()), Does::Read, deadline, watch).await?;
         let (backend, part) = (self.kv.capabilities().backend, self.kv.part().clone());
         let origin = self.kv.handle.observing.as_ref().map(|observing| Origin::new(observing, operation));
-        let inner = Mutex::new(Some(Inner { stream, closed, part, origin, is_synced: false }));
+        let observed = origin.map(|origin| Observed::begin(origin, &target));
+        let inner = Mutex::new(Some(Inner { stream, closed, part, observed, is_synced: false }));
         Ok(Watch { inner, operation, backend, target })
     }
 }
@@ -117,17 +118,36 @@ struct Inner {
     stream: WatchStream,
     closed: BoxFuture<'static, ()>,
     part: Part,
-    /// The watch as an observer knows it; `None` where nobody observes.
-    origin: Option<Origin>,
+    /// `None` where nobody observes.
+    observed: Option<Observed>,
     /// A `Synced` was given.
     is_synced: bool,
 }
 
+/// An open watch, as an observer knows it.
+struct Observed {
+    origin: Origin,
+    name: Box<str>,
+}
+
+impl Observed {
+    fn begin(origin: Origin, target: &Target) -> Self {
+        origin.watch_began(target.name());
+        Self { origin, name: target.name().into() }
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.origin.watch_ended(&self.name);
+    }
+}
+
 impl Inner {
     /// Asks the store for the next event.
-    fn poll_event(&mut self, target: &Target, cx: &mut Context<'_>) -> Poll<Result<WatchEvent>> {
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Result<WatchEvent>> {
         let polled = {
-            let _entered = self.origin.as_ref().map(Origin::enter);
+            let _entered = self.observed.as_ref().map(|observed| observed.origin.enter());
             self.stream.as_mut().poll_next(cx)
         };
         let event = match ready!(polled) {
@@ -139,9 +159,9 @@ impl Inner {
         };
         if event == WatchEvent::Synced
             && mem::replace(&mut self.is_synced, true)
-            && let Some(origin) = &self.origin
+            && let Some(observed) = &self.observed
         {
-            origin.resynced(target.name());
+            observed.origin.resynced(&observed.name);
         }
         Poll::Ready(Ok(event))
     }
@@ -175,7 +195,7 @@ impl Stream for Watch {
         let error = if watch.closed.as_mut().poll(cx).is_ready() {
             closed()
         } else {
-            match ready!(watch.poll_event(&this.target, cx)) {
+            match ready!(watch.poll_event(cx)) {
                 Ok(event) => return Poll::Ready(Some(Ok(event))),
                 Err(e) => e,
             }
