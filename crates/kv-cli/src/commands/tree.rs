@@ -42,7 +42,7 @@ pub(crate) async fn tree(args: TreeArgs, kv: &Kv, out: &mut Out) -> Run {
         }
         node.is_key = true;
     }
-    out.name(Some(Look::Directory), args.directory.as_ref())?;
+    out.name(Some(Look::Directory), &args.directory.to_string())?;
     draw(&root, args.levels.unwrap_or(usize::MAX), &mut String::new(), out)?;
     Ok(Exit::DONE)
 }

@@ -4,6 +4,7 @@ mod about;
 mod keys;
 mod locks;
 mod output;
+mod permits;
 mod program;
 mod renders;
 mod runs;
