@@ -21,6 +21,7 @@ use crate::{
         watch::{WaitArgs, WatchArgs},
     },
     text,
+    ui::UiArgs,
 };
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, time::Duration};
@@ -85,16 +86,22 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     #[command(flatten)]
     OnStore(OnStore),
-    /// Copies keys from one store to another, and deletes nothing
+    /// Copies keys from one store or folder to another, and deletes nothing
+    ///
+    /// In a folder, dir:PATH, the key app/color is the file app/color; where app is a key too, its
+    /// value is the file app/.kv. A git work tree, git:PATH, must have no changes that are not
+    /// committed; what is written to it becomes one commit of yours, whose message has the keys.
     ///
     /// What is the same already is not written, so that a copy that was broken off goes on where it
     /// was. A key that somebody else writes meanwhile is left as it is. It ends with a comparison.
     Copy(CopyArgs),
-    /// Makes one store as another is; deletes only with --delete
+    /// Makes one store or folder as another is; deletes only with --delete
     ///
-    /// It is `copy` with deletions.
+    /// It is `copy` with deletions. With --follow it goes on with every change, each of which is a
+    /// commit in a work tree, through outages of both sides, and ends with a comparison when a
+    /// signal comes.
     Sync(SyncArgs),
-    /// Compares two stores, key by key and byte by byte
+    /// Compares two stores or folders, key by key and byte by byte
     Check(CheckArgs),
     /// Prints a script that completes commands in a shell
     Completions(CompletionsArgs),
@@ -210,6 +217,14 @@ pub(crate) enum OnStore {
     ///
     /// The exit code is 1 if something is wrong.
     Doctor(DoctorArgs),
+    /// Shows the store on a page of this machine: keys, values, changes as they happen, locks and
+    /// elections, latency
+    ///
+    /// It prints the URL of the page, and serves it until a signal comes. Only this machine can
+    /// connect, and only who knows the token in the URL; requests of other pages are refused. The
+    /// page loads nothing from elsewhere. While it is open it watches the directory and makes a
+    /// read each second. Without --write it changes nothing.
+    Ui(UiArgs),
     /// Makes one read that needs the store's quorum, and tells about its server
     Health,
     /// Shows what the store offers

@@ -13,6 +13,7 @@ mod stores;
 mod template;
 mod text;
 mod transfer;
+mod ui;
 mod view;
 
 use clap::{CommandFactory, Parser};
@@ -101,6 +102,7 @@ async fn on(command: OnStore, kv: &Kv, out: &mut Out) -> Run {
         OnStore::Apply(args) => moves::apply(args, kv, out).await,
         OnStore::Diff(args) => moves::diff(args, kv, out).await,
         OnStore::Doctor(args) => doctor::doctor(args, kv, out).await,
+        OnStore::Ui(args) => ui::ui(args, kv, out).await,
         OnStore::Health => about::health(kv, out).await,
         OnStore::Capabilities => about::capabilities(kv, out),
     }

@@ -1,8 +1,13 @@
 //! The program `kv`, run as users run it: its output to the byte, and its exit codes.
 
 mod about;
+mod codes;
+mod folders;
+mod http;
+mod interrupts;
 mod keys;
 mod locks;
+mod objects;
 mod output;
 mod permits;
 mod program;
@@ -10,4 +15,5 @@ mod renders;
 mod runs;
 mod stores;
 mod transfer;
+mod ui;
 mod watches;

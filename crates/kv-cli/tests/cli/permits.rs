@@ -49,7 +49,8 @@ fn a_command_is_gone_before_the_permit_or_the_lease_of_a_stopped_program_can_be_
     let place = Place::memory();
     let script = "trap '' TERM; echo $$; while :; do sleep 0.02; done";
     for begin in [&["semaphore", "a", "1"][..], &["lease", "--put", "a=1"]] {
-        let arguments = [begin, &["--ttl", "8s", "--", "sh", "-c", script]].concat();
+        // The rest of the time is for a machine that is late.
+        let arguments = [begin, &["--ttl", "8s", "--grace", "200ms", "--", "sh", "-c", script]].concat();
         let mut held = place.command(&arguments).spawn().unwrap();
         let command = line(&mut held).parse().ok().and_then(Pid::from_raw).unwrap();
         let stopped = Instant::now();
