@@ -98,8 +98,8 @@ pub(crate) enum Command {
     /// Makes one store or folder as another is; deletes only with --delete
     ///
     /// It is `copy` with deletions. With --follow it goes on with every change, each of which is a
-    /// commit in a work tree, through outages of both sides, and ends with a comparison when a
-    /// signal comes.
+    /// commit of its own in a work tree, through outages of both sides, and ends with a comparison
+    /// when a signal comes.
     Sync(SyncArgs),
     /// Compares two stores or folders, key by key and byte by byte
     Check(CheckArgs),
@@ -161,14 +161,14 @@ pub(crate) enum OnStore {
     /// The command runs as that of `lock` does, and again after the leadership was lost and won
     /// anew. When it ends by itself, the leadership is given up.
     Elect(ElectArgs),
-    /// Runs a command while holding one of N permits: N of them at once, and no more
+    /// Runs a command while holding one of N permits
     ///
-    /// The command runs as that of `lock` does, and is ended with its permit as that is with its
-    /// lock. Besides KV_LOCK_NAME and KV_LOCK_TOKEN, which grows from permit to permit, it has
-    /// KV_LOCK_SLOT: a number below N that no other has at the same time. Who waits is served in
-    /// the order of asking, where the store's locks are fair.
+    /// N of them run at once, and no more. The command runs as that of `lock` does, and is ended
+    /// with its permit as that is with its lock. Besides KV_LOCK_NAME and KV_LOCK_TOKEN, which
+    /// grows from permit to permit, it has KV_LOCK_SLOT: a number below N that no other has at the
+    /// same time. Who waits is served in the order of asking, where the store's locks are fair.
     Semaphore(SemaphoreArgs),
-    /// Has keys be there as long as a command runs, or as long as this program does
+    /// Has keys be there as long as a command runs
     ///
     /// The keys that --put names are under a lease, and go with it. The command runs as that of
     /// `lock` does, with KV_LEASE_ID, and is ended when the lease is lost. Without a command the
@@ -176,13 +176,13 @@ pub(crate) enum OnStore {
     /// took it: none can be listed, looked into, or ended from elsewhere, since not all servers
     /// offer that; the server's own tools do, by the name of the lease.
     Lease(LeaseArgs),
-    /// Lists the locks below a directory that are held: the name, the fencing token, how many wait,
-    /// and what the holder says of itself
+    /// Lists the locks that are held, with their holders
     ///
-    /// An election is a lock, and so is the gate of a semaphore while a permit is given out. The
+    /// It shows the name, the fencing token, how many wait, and what the holder says of itself. An
+    /// election is a lock, and so is the gate of a semaphore while a permit is given out. The
     /// permits of a semaphore are keys: `ls NAME/slots`.
     Locks(LocksArgs),
-    /// Ends an acquisition of a lock by its fencing token, and no other acquisition
+    /// Ends an acquisition of a lock by its fencing token, and no other one
     ///
     /// It is for a holder that hangs and renews its lock all the same. The lock goes to the next in
     /// line. The holder is told at its next renewal at the latest, and what it does goes on until
@@ -217,10 +217,10 @@ pub(crate) enum OnStore {
     ///
     /// The exit code is 1 if something is wrong.
     Doctor(DoctorArgs),
-    /// Shows the store on a page of this machine: keys, values, changes as they happen, locks and
-    /// elections, latency
+    /// Shows the store on a page of this machine
     ///
-    /// It prints the URL of the page, and serves it until a signal comes. Only this machine can
+    /// The page has the keys and values, the changes as they happen, locks and elections, and the
+    /// latency. It prints the URL of the page, and serves it until a signal comes. Only this machine can
     /// connect, and only who knows the token in the URL; requests of other pages are refused. The
     /// page loads nothing from elsewhere. While it is open it watches the directory and makes a
     /// read each second. Without --write it changes nothing.

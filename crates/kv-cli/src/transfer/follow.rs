@@ -36,6 +36,9 @@ pub(crate) async fn follow<F: Future>(
     let source = Place::Store(from.clone());
     transfer(&source, to, plan, out).await?;
     out.flush()?;
+    // In a history each change stands alone.
+    let is_history = matches!(to, Place::Folder(folder) if folder.git.is_some());
+    let most = if is_history { 1 } else { AT_A_TIME };
     let mut stop = Box::pin(stop()?);
     let (mut pending, mut sum) = (Pending::new(), Tally::default());
     loop {
@@ -43,9 +46,9 @@ pub(crate) async fn follow<F: Future>(
         tokio::select! {
             biased;
             _ = &mut stop => break,
-            event = watch.event(), if pending.len() < AT_A_TIME => {
+            event = watch.event(), if pending.len() < most => {
                 take(&mut pending, event?);
-                while pending.len() < AT_A_TIME && let Some(event) = at_hand(&mut watch).await {
+                while pending.len() < most && let Some(event) = at_hand(&mut watch).await {
                     take(&mut pending, event?);
                 }
             }
@@ -90,7 +93,7 @@ async fn at_hand(watch: &mut Watch) -> Option<kv_core::Result<WatchEvent>> {
     }
 }
 
-/// Carries changes over: in a work tree, as one commit.
+/// Carries changes over, in a work tree as a commit.
 async fn carry(pending: &Pending, to: &Place, plan: &Plan, out: &mut Out) -> Run<Tally> {
     let keys: Vec<_> = pending.keys().cloned().collect();
     let found = to.find(&keys).await?;
