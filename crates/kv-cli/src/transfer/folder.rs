@@ -46,6 +46,11 @@ impl Folder {
         if path.is_empty() {
             return Err(Failure::usage(format!("{name} names no folder; it looks like {name}PATH")));
         }
+        if path.starts_with('~') {
+            let why =
+                format!("a shell expands no ~ in {name}; write $HOME, or ./~ for a folder of that name");
+            return Err(Failure::usage(why));
+        }
         let base = PathBuf::from(path);
         let root = base.join(part.as_str());
         let git = is_git.then(|| WorkTree::open(&base)).transpose()?;

@@ -82,3 +82,22 @@ fn a_store_that_cannot_be_reached_is_another_code_than_one_that_refuses() {
     lock.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert_eq!(end(lock).code, 0);
 }
+
+#[test]
+fn the_help_and_the_readme_have_the_same_table() {
+    let help = Place::new().ok(&["--help"]);
+    let (_, table) = include_str!("../../README.md").split_once("| code | means |\n").unwrap();
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let mut count = 0;
+    for row in rows {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        // The codes of shells are in a sentence of the help.
+        if let [code, means] = cells[..]
+            && !code.contains(',')
+        {
+            assert!(help.contains(&format!("\n  {code:<4} {means}\n")), "{code} {means}: {help}");
+            count += 1;
+        }
+    }
+    assert_eq!(count, 9);
+}

@@ -108,8 +108,12 @@ fn what_can_be_no_key_is_named() {
     refuses(OsStr::new("a "), "the file files/a : it can be no key");
     refuses(OsStr::from_bytes(b"a\xff"), "its name is no UTF-8");
     refuses(OsStr::new(".git"), "name it git:files");
-    for (from, part) in [("dir:", "names no folder"), ("dir:none", "none"), ("dir:app.redb", "is no folder")]
-    {
+    for (from, part) in [
+        ("dir:", "names no folder"),
+        ("dir:none", "none"),
+        ("dir:~/none", "write $HOME"),
+        ("dir:app.redb", "is no folder"),
+    ] {
         let wrong = place.run(&["copy", from, &app]);
         assert_eq!((wrong.code, &*wrong.out), (2, ""), "{wrong:?}");
         assert!(wrong.err.contains(part), "{wrong:?}");

@@ -7,6 +7,9 @@ use crate::{
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::Child;
 
+/// The status of an answer, and the path and the headers of its request.
+type Row<'a> = (u16, &'a str, &'a [(&'a str, &'a str)]);
+
 /// Starts the page of a place.
 fn open(place: &Place, more: &[&str]) -> (Child, Page) {
     let mut ui = place.command(&[&["ui"], more].concat()).spawn().unwrap();
@@ -45,7 +48,7 @@ fn a_page_is_for_who_knows_its_url_and_for_no_other_page() {
     let wrong = format!("/{}0/store", &token[..31]);
     let wrong = if wrong.contains(token) { format!("/{}1/store", &token[..31]) } else { wrong };
     let store = format!("{path}store");
-    let rows: &[(u16, &str, &[(&str, &str)])] = &[
+    let rows: &[Row<'_>] = &[
         (200, &store, &[("host", host)]),
         (200, &store, &[("host", &local)]),
         (200, &store, &[("host", host), ("origin", &own), ("sec-fetch-site", "same-origin")]),
