@@ -7,17 +7,21 @@ use crate::{
         doctor::DoctorArgs,
         edit::EditArgs,
         get::{ExistsArgs, GetArgs},
+        lease::LeaseArgs,
         list::{CatArgs, LsArgs},
         lock::{ElectArgs, HolderArgs, LockArgs},
+        locks::{BreakArgs, LocksArgs},
         put::{CasArgs, PutArgs},
         render::RenderArgs,
         run::RunArgs,
+        semaphore::SemaphoreArgs,
         transfer::{ApplyArgs, CheckArgs, CopyArgs, DiffArgs, ExportArgs, ImportArgs, SyncArgs},
         tree::TreeArgs,
         txn::TxnArgs,
         watch::{WaitArgs, WatchArgs},
     },
     text,
+    ui::UiArgs,
 };
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, time::Duration};
@@ -31,10 +35,10 @@ Exit codes:
   4    refused, not offered, or failed; nothing happened
   5    the store could not be reached; nothing happened
   6    nobody knows whether the write happened: read before writing again
-  7    the lock was lost
+  7    the lock, the permit or the lease was lost
   141  whoever read the output is gone
-lock, elect and run end with the code of their command, or with 128 and the number of the signal
-that ended it; 126 and 127 say that the command cannot be run, or is not there.";
+lock, semaphore, elect, lease and run end with the code of their command, or with 128 and the
+number of the signal that ended it; 126 and 127 say that the command cannot be run, or is not there.";
 
 /// Looks at, changes, watches and locks what is in a key/value store
 ///
@@ -82,16 +86,22 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     #[command(flatten)]
     OnStore(OnStore),
-    /// Copies keys from one store to another, and deletes nothing
+    /// Copies keys from one store or folder to another, and deletes nothing
+    ///
+    /// In a folder, dir:PATH, the key app/color is the file app/color; where app is a key too, its
+    /// value is the file app/.kv. A git work tree, git:PATH, must have no changes that are not
+    /// committed; what is written to it becomes one commit of yours, whose message has the keys.
     ///
     /// What is the same already is not written, so that a copy that was broken off goes on where it
     /// was. A key that somebody else writes meanwhile is left as it is. It ends with a comparison.
     Copy(CopyArgs),
-    /// Makes one store as another is; deletes only with --delete
+    /// Makes one store or folder as another is; deletes only with --delete
     ///
-    /// It is `copy` with deletions.
+    /// It is `copy` with deletions. With --follow it goes on with every change, each of which is a
+    /// commit of its own in a work tree, through outages of both sides, and ends with a comparison
+    /// when a signal comes.
     Sync(SyncArgs),
-    /// Compares two stores, key by key and byte by byte
+    /// Compares two stores or folders, key by key and byte by byte
     Check(CheckArgs),
     /// Prints a script that completes commands in a shell
     Completions(CompletionsArgs),
@@ -151,6 +161,34 @@ pub(crate) enum OnStore {
     /// The command runs as that of `lock` does, and again after the leadership was lost and won
     /// anew. When it ends by itself, the leadership is given up.
     Elect(ElectArgs),
+    /// Runs a command while holding one of N permits
+    ///
+    /// N of them run at once, and no more. The command runs as that of `lock` does, and is ended
+    /// with its permit as that is with its lock. Besides KV_LOCK_NAME and KV_LOCK_TOKEN, which
+    /// grows from permit to permit, it has KV_LOCK_SLOT: a number below N that no other has at the
+    /// same time. Who waits is served in the order of asking, where the store's locks are fair.
+    Semaphore(SemaphoreArgs),
+    /// Has keys be there as long as a command runs
+    ///
+    /// The keys that --put names are under a lease, and go with it. The command runs as that of
+    /// `lock` does, with KV_LEASE_ID, and is ended when the lease is lost. Without a command the
+    /// lease is held, and its name shown, until a signal comes. A lease belongs to the program that
+    /// took it: none can be listed, looked into, or ended from elsewhere, since not all servers
+    /// offer that; the server's own tools do, by the name of the lease.
+    Lease(LeaseArgs),
+    /// Lists the locks that are held, with their holders
+    ///
+    /// It shows the name, the fencing token, how many wait, and what the holder says of itself. An
+    /// election is a lock, and so is the gate of a semaphore while a permit is given out. The
+    /// permits of a semaphore are keys: `ls NAME/slots`.
+    Locks(LocksArgs),
+    /// Ends an acquisition of a lock by its fencing token, and no other one
+    ///
+    /// It is for a holder that hangs and renews its lock all the same. The lock goes to the next in
+    /// line. The holder is told at its next renewal at the latest, and what it does goes on until
+    /// then: end its process first where you can. The exit code is 1 if the lock is not held under
+    /// this token. A permit of a semaphore is ended by deleting its key, NAME/slots/NUMBER.
+    Break(BreakArgs),
     /// Shows who holds a lock or leads, and the fencing token
     Holder(HolderArgs),
     /// Runs a command whose environment is a directory of the store
@@ -179,6 +217,14 @@ pub(crate) enum OnStore {
     ///
     /// The exit code is 1 if something is wrong.
     Doctor(DoctorArgs),
+    /// Shows the store on a page of this machine
+    ///
+    /// The page has the keys and values, the changes as they happen, locks and elections, and the
+    /// latency. It prints the URL of the page, and serves it until a signal comes. Only this machine can
+    /// connect, and only who knows the token in the URL; requests of other pages are refused. The
+    /// page loads nothing from elsewhere. While it is open it watches the directory and makes a
+    /// read each second. Without --write it changes nothing.
+    Ui(UiArgs),
     /// Makes one read that needs the store's quorum, and tells about its server
     Health,
     /// Shows what the store offers

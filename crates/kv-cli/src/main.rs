@@ -13,13 +13,14 @@ mod stores;
 mod template;
 mod text;
 mod transfer;
+mod ui;
 mod view;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, OnStore};
 use commands::{
-    about, delete, doctor, edit, get, list, lock, put, render, run as runs, transfer as moves, tree, txn,
-    watch,
+    about, delete, doctor, edit, get, lease, list, lock, locks, put, render, run as runs, semaphore,
+    transfer as moves, tree, txn, watch,
 };
 use exit::{Failure, Run};
 use kv_core::Kv;
@@ -89,6 +90,10 @@ async fn on(command: OnStore, kv: &Kv, out: &mut Out) -> Run {
         OnStore::Txn(args) => txn::txn(args, kv, out).await,
         OnStore::Lock(args) => lock::lock(args, kv).await,
         OnStore::Elect(args) => lock::elect(args, kv, out).await,
+        OnStore::Semaphore(args) => semaphore::semaphore(args, kv).await,
+        OnStore::Lease(args) => lease::lease(args, kv, out).await,
+        OnStore::Locks(args) => locks::locks(args, kv, out).await,
+        OnStore::Break(args) => locks::break_lock(args, kv, out).await,
         OnStore::Holder(args) => lock::holder(args, kv, out).await,
         OnStore::Run(args) => runs::run(args, kv).await,
         OnStore::Render(args) => render::render(args, kv, out).await,
@@ -97,6 +102,7 @@ async fn on(command: OnStore, kv: &Kv, out: &mut Out) -> Run {
         OnStore::Apply(args) => moves::apply(args, kv, out).await,
         OnStore::Diff(args) => moves::diff(args, kv, out).await,
         OnStore::Doctor(args) => doctor::doctor(args, kv, out).await,
+        OnStore::Ui(args) => ui::ui(args, kv, out).await,
         OnStore::Health => about::health(kv, out).await,
         OnStore::Capabilities => about::capabilities(kv, out),
     }

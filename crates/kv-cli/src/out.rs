@@ -13,15 +13,14 @@ use serde::Serialize;
 use std::{
     env,
     future::Future,
-    io::{self, BufWriter, IsTerminal, Stdout, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     thread,
 };
 use tokio::sync::oneshot;
 
 /// Where results go. [`Out::flush`] ends every command, and follows what a reader waits for.
-#[derive(Debug)]
 pub(crate) struct Out {
-    to: BufWriter<Stdout>,
+    to: BufWriter<Box<dyn Write + Send>>,
     json: bool,
     is_terminal: bool,
     has_colors: bool,
@@ -42,11 +41,16 @@ impl Out {
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
         let has_colors = is_terminal && !json && !is_set("NO_COLOR") && !is_dumb;
-        Self { to: BufWriter::new(io::stdout()), json, is_terminal, has_colors }
+        Self { to: BufWriter::new(Box::new(io::stdout())), json, is_terminal, has_colors }
     }
 
     pub(crate) fn is_json(&self) -> bool {
         self.json
+    }
+
+    /// Tells whether people read what is printed, and no program.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal && !self.json
     }
 
     /// Writes one object, on a line of its own.
@@ -189,4 +193,33 @@ pub(crate) fn complain(failure: &Failure, json: bool) {
     let line = serde_json::to_string(&ErrorLine::of(failure, word, &message))
         .or_else(|_| serde_json::to_string(&Plain { v: V, error: word }));
     let _ = writeln!(io::stderr(), "{}", line.unwrap_or_default());
+}
+
+/// What a test has printed.
+#[cfg(test)]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Buffer(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Buffer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+#[cfg(test)]
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Out {
+    pub(crate) fn to_buffer(buffer: &Buffer, json: bool, is_terminal: bool) -> Self {
+        Self { to: BufWriter::new(Box::new(buffer.clone())), json, is_terminal, has_colors: false }
+    }
 }

@@ -62,7 +62,8 @@ async fn delete_tree(name: &str, kv: &Kv, out: &mut Out) -> Run {
     let directory = Directory::parse(name)?;
     let deleted = kv.delete_tree(&directory).await?;
     if out.is_json() {
-        out.object(&TreeLine { v: V, directory: directory.as_ref(), deleted })?;
+        let shown = directory.to_string();
+        out.object(&TreeLine { v: V, directory: &shown, deleted })?;
     } else if let Some(deleted) = deleted {
         out.line(&format!("deleted {deleted}"))?;
     }

@@ -1,5 +1,6 @@
 //! `lock`, `elect`, `holder`.
 
+use super::terms::{Patience, Times};
 use crate::{
     exit::{Exit, Failure, Run},
     guarded::{self, End, Signals},
@@ -18,22 +19,24 @@ struct Terms {
     /// What others see of the holder; unless given, this machine and process
     #[arg(long, value_name = "TEXT")]
     value: Option<String>,
-    /// How long the lock outlives a holder that is killed or cut off
-    #[arg(long, value_name = "TIME", default_value = "15s", value_parser = text::duration)]
-    ttl: Duration,
-    /// The time between the loss of the lock and the kill of the command: eight hundredths of the
-    /// TTL at most, which it is unless given
-    #[arg(long, value_name = "TIME", value_parser = text::duration)]
-    grace: Option<Duration>,
+    #[command(flatten)]
+    times: Times,
 }
 
 impl Terms {
+    /// Returns the time that a command has behind the loss of the lock.
+    fn grace(&self, kv: &Kv) -> Run<Duration> {
+        let capabilities = kv.capabilities();
+        let locking = capabilities.lock.as_ref().ok_or_else(|| capabilities.unsupported("locks"))?;
+        guarded::grace(&locking.ttl, self.times.ttl, self.times.grace)
+    }
+
     fn lock(&self, kv: &Kv, name: &Key) -> Lock {
         let this = || {
             let system = rustix::system::uname();
             format!("{} pid {}", system.nodename().to_string_lossy(), process::id())
         };
-        kv.new_lock(name).ttl(self.ttl).value(self.value.clone().unwrap_or_else(this))
+        kv.new_lock(name).ttl(self.times.ttl).value(self.value.clone().unwrap_or_else(this))
     }
 }
 
@@ -44,26 +47,22 @@ pub(crate) struct LockArgs {
     name: Key,
     #[command(flatten)]
     terms: Terms,
-    /// Does not wait: if another has the lock, ends with exit code 1
-    #[arg(long = "try", conflicts_with = "within")]
-    at_once: bool,
-    /// Gives up waiting after this time, with exit code 1
-    #[arg(long, value_name = "TIME", value_parser = text::duration)]
-    within: Option<Duration>,
+    #[command(flatten)]
+    patience: Patience,
     /// The command, which is run without a shell
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
 pub(crate) async fn lock(args: LockArgs, kv: &Kv) -> Run {
-    let grace = guarded::grace(kv.capabilities(), args.terms.ttl, args.terms.grace)?;
+    let grace = args.terms.grace(kv)?;
     let mut signals = Signals::catch()?;
     let lock = args.terms.lock(kv, &args.name);
     let acquire = async {
-        match args.within {
-            _ if args.at_once => lock.try_acquire().await,
-            Some(within) => lock.acquire_within(within).await,
-            None => lock.acquire().await.map(Some),
+        match args.patience {
+            Patience { at_once: true, .. } => lock.try_acquire().await,
+            Patience { within: Some(within), .. } => lock.acquire_within(within).await,
+            Patience { .. } => lock.acquire().await.map(Some),
         }
     };
     let acquired = tokio::select! {
@@ -74,10 +73,7 @@ pub(crate) async fn lock(args: LockArgs, kv: &Kv) -> Run {
     let Some(guard) = acquired else { return Err(held(kv, &args.name).await) };
     let end = guarded::run(&guard, grace, &args.command, &mut signals).await;
     release(guard).await;
-    match end? {
-        End::Itself(exit) => Ok(exit),
-        End::Lost(why) => Err(Failure::Found(Exit::LOST, format!("the command was ended: {why}"))),
-    }
+    end?.exit()
 }
 
 /// Says who holds the lock, as far as that is known.
@@ -124,7 +120,7 @@ struct HolderLine<'a> {
 }
 
 pub(crate) async fn elect(args: ElectArgs, kv: &Kv, out: &mut Out) -> Run {
-    let grace = guarded::grace(kv.capabilities(), args.terms.ttl, args.terms.grace)?;
+    let grace = args.terms.grace(kv)?;
     let mut signals = Signals::catch()?;
     let mut gone = Box::pin(out.reader_gone());
     loop {

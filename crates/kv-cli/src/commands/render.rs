@@ -2,12 +2,14 @@
 
 use crate::{
     exit::{Exit, Failure, Run},
+    lines::V,
     out::{Out, note},
     template, text,
     view::{Quiet, View},
 };
 use clap::Args;
 use kv_core::{Directory, Kv};
+use serde::Serialize;
 use std::{
     fs::{self, File, Permissions},
     io::{self, Write},
@@ -50,6 +52,15 @@ pub(crate) struct RenderArgs {
     mode: Option<u32>,
 }
 
+/// What would be written.
+#[derive(Serialize)]
+struct RenderLine<'a> {
+    v: u8,
+    target: &'a str,
+    differs: bool,
+    value: &'a str,
+}
+
 fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
     mode.ok_or_else(|| "the rights of a file look like 640".to_owned())
@@ -60,8 +71,13 @@ pub(crate) async fn render(args: RenderArgs, kv: &Kv, out: &mut Out) -> Run {
     view.synced().await?;
     if args.dry_run {
         let new = rendered(&args, &view)?;
-        out.value(new.as_bytes())?;
         let is_same = fs::read(&args.target).is_ok_and(|old| old == new.as_bytes());
+        if out.is_json() {
+            let target = args.target.to_string_lossy();
+            out.object(&RenderLine { v: V, target: &target, differs: !is_same, value: &new })?;
+        } else {
+            out.value(new.as_bytes())?;
+        }
         return Ok(if is_same { Exit::DONE } else { Exit::NO });
     }
     let written = write(&args, &view).await;

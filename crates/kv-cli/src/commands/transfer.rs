@@ -1,11 +1,12 @@
 //! `export`, `import`, `apply`, `diff`, `copy`, `sync`, `check`.
 
 use crate::{
-    exit::{Exit, Run},
+    exit::{Exit, Failure, Run},
+    guarded::Signals,
     lines::ExportLine,
     out::Out,
     stores::Stores,
-    transfer::{Plan, Source, compare, transfer},
+    transfer::{Folder, Place, Plan, Role, compare, follow, transfer},
 };
 use clap::Args;
 use kv_core::{Directory, Kv};
@@ -60,12 +61,13 @@ impl Deletions {
     }
 }
 
-/// Two stores.
+/// Two places.
 #[derive(Args, Debug)]
 struct Pair {
-    /// The store that is read: its URL, or its name in the file of stores
+    /// What is read: a store by its URL or its name in the file of stores, a folder as dir:PATH, a
+    /// git work tree as git:PATH
     from: String,
-    /// The store that is written, or compared
+    /// What is written, or compared
     to: String,
     #[command(flatten)]
     part: Part,
@@ -90,7 +92,8 @@ pub(crate) async fn export(args: ExportArgs, kv: &Kv, out: &mut Out) -> Run {
 /// The arguments of `import`.
 #[derive(Args, Debug)]
 pub(crate) struct ImportArgs {
-    /// The file with the lines of an export; standard input if none is named
+    /// The file with the lines of an export, or a folder as dir:PATH or git:PATH; standard input if
+    /// none is named
     file: Option<PathBuf>,
     #[command(flatten)]
     part: Part,
@@ -103,14 +106,15 @@ pub(crate) struct ImportArgs {
 
 pub(crate) async fn import(args: ImportArgs, kv: &Kv, out: &mut Out) -> Run {
     let plan = Plan { replaces: !args.if_missing, ..args.manner.plan() };
-    let (from, to) = (Source::of_lines(args.file).await?, args.part.of(kv)?);
-    transfer(&from, to, &plan, out).await
+    let (from, to) = (Place::of_file(args.file).await?, Place::Store(args.part.of(kv)?));
+    transfer(&from, &to, &plan, out).await
 }
 
 /// The arguments of `apply`.
 #[derive(Args, Debug)]
 pub(crate) struct ApplyArgs {
-    /// The file with the lines of an export; standard input if none is named
+    /// The file with the lines of an export, or a folder as dir:PATH or git:PATH; standard input if
+    /// none is named
     file: Option<PathBuf>,
     #[command(flatten)]
     part: Part,
@@ -122,22 +126,23 @@ pub(crate) struct ApplyArgs {
 
 pub(crate) async fn apply(args: ApplyArgs, kv: &Kv, out: &mut Out) -> Run {
     let plan = args.deletions.allow(args.manner.plan());
-    let (from, to) = (Source::of_lines(args.file).await?, args.part.of(kv)?);
-    transfer(&from, to, &plan, out).await
+    let (from, to) = (Place::of_file(args.file).await?, Place::Store(args.part.of(kv)?));
+    transfer(&from, &to, &plan, out).await
 }
 
 /// The arguments of `diff`.
 #[derive(Args, Debug)]
 pub(crate) struct DiffArgs {
-    /// The file with the lines of an export; standard input if none is named
+    /// The file with the lines of an export, or a folder as dir:PATH or git:PATH; standard input if
+    /// none is named
     file: Option<PathBuf>,
     #[command(flatten)]
     part: Part,
 }
 
 pub(crate) async fn diff(args: DiffArgs, kv: &Kv, out: &mut Out) -> Run {
-    let (from, to) = (Source::of_lines(args.file).await?, args.part.of(kv)?);
-    compare(&from, &Source::Store(to), out).await
+    let (from, to) = (Place::of_file(args.file).await?, Place::Store(args.part.of(kv)?));
+    compare(&from, &to, out).await
 }
 
 /// The arguments of `copy`.
@@ -154,8 +159,8 @@ pub(crate) struct CopyArgs {
 
 pub(crate) async fn copy(args: CopyArgs, stores: &Stores, out: &mut Out) -> Run {
     let plan = Plan { replaces: !args.if_missing, ..args.manner.plan() };
-    let work = |from, to| async move { transfer(&Source::Store(from), to, &plan, out).await };
-    between(args.pair, stores, work).await
+    let (from, to) = args.pair.open(stores).await?;
+    close(transfer(&from, &to, &plan, out).await, &from, &to).await
 }
 
 /// The arguments of `sync`.
@@ -167,12 +172,31 @@ pub(crate) struct SyncArgs {
     deletions: Deletions,
     #[command(flatten)]
     manner: Manner,
+    /// Goes on with every change of the store that is read, until a signal comes, and compares the
+    /// two then
+    #[arg(long, short = 'f', conflicts_with = "dry_run")]
+    follow: bool,
 }
 
 pub(crate) async fn sync(args: SyncArgs, stores: &Stores, out: &mut Out) -> Run {
     let plan = args.deletions.allow(args.manner.plan());
-    let work = |from, to| async move { transfer(&Source::Store(from), to, &plan, out).await };
-    between(args.pair, stores, work).await
+    let (from, to) = args.pair.open(stores).await?;
+    let done = match &from {
+        _ if !args.follow => transfer(&from, &to, &plan, out).await,
+        // What differs at first is carried over as by any other copy, which a signal breaks off.
+        Place::Store(kv) => follow(kv, &to, &plan, out, until_signal).await,
+        _ => {
+            let why =
+                "--follow needs a store to read, since a folder tells no changes; run sync again instead";
+            Err(Failure::usage(why))
+        }
+    };
+    close(done, &from, &to).await
+}
+
+fn until_signal() -> Run<impl Future> {
+    let mut signals = Signals::catch()?;
+    Ok(async move { signals.ending().await })
 }
 
 /// The arguments of `check`.
@@ -183,29 +207,41 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) async fn check(args: CheckArgs, stores: &Stores, out: &mut Out) -> Run {
-    let work = |from, to| async move { compare(&Source::Store(from), &Source::Store(to), out).await };
-    between(args.pair, stores, work).await
+    let (from, to) = args.pair.open(stores).await?;
+    close(compare(&from, &to, out).await, &from, &to).await
 }
 
-/// Does work with the parts of two stores, and closes both behind it.
-async fn between<F: Future<Output = Run>>(
-    pair: Pair,
-    stores: &Stores,
-    work: impl FnOnce(Kv, Kv) -> F,
-) -> Run {
-    let from = stores.open(Some(&pair.from)).await?;
-    let to = match stores.open(Some(&pair.to)).await {
-        Ok(to) => to,
-        Err(e) => {
-            // The error of opening counts.
-            let _ = from.close().await;
-            return Err(e);
+impl Pair {
+    /// Opens the two places.
+    async fn open(&self, stores: &Stores) -> Run<(Place, Place)> {
+        let from = self.place(&self.from, Role::From, stores).await?;
+        match self.place(&self.to, Role::To, stores).await {
+            Ok(to) => Ok((from, to)),
+            Err(e) => {
+                // The error of opening counts.
+                let _ = from.close().await;
+                Err(e)
+            }
         }
-    };
-    let done = match (pair.part.of(&from), pair.part.of(&to)) {
-        (Ok(from), Ok(to)) => work(from, to).await,
-        (Err(e), _) | (_, Err(e)) => Err(e),
-    };
+    }
+
+    async fn place(&self, name: &str, role: Role, stores: &Stores) -> Run<Place> {
+        if let Some(folder) = Folder::named(name, &self.part.directory, role)? {
+            return Ok(Place::Folder(folder));
+        }
+        let kv = stores.open(Some(name)).await?;
+        match self.part.of(&kv) {
+            Ok(part) => Ok(Place::Store(part)),
+            Err(e) => {
+                let _ = kv.close().await;
+                Err(e)
+            }
+        }
+    }
+}
+
+/// Closes two places behind what was done with them.
+async fn close(done: Run, from: &Place, to: &Place) -> Run {
     let closed = from.close().await.and(to.close().await);
     let exit = done?;
     closed?;

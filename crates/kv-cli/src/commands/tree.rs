@@ -42,7 +42,9 @@ pub(crate) async fn tree(args: TreeArgs, kv: &Kv, out: &mut Out) -> Run {
         }
         node.is_key = true;
     }
-    out.name(Some(Look::Directory), args.directory.as_ref())?;
+    // As it is shown, the whole store has a name too.
+    let shown = args.directory.to_string();
+    out.name(Some(Look::Directory), &shown)?;
     draw(&root, args.levels.unwrap_or(usize::MAX), &mut String::new(), out)?;
     Ok(Exit::DONE)
 }

@@ -1,11 +1,13 @@
-//! Commands that do not outlive the program, nor the lock under which they run.
+//! Commands that do not outlive the program, nor what they run under: a lock, a permit, a lease.
 
 mod child;
+mod held;
 mod reaper;
 mod signals;
 mod wire;
 
 pub(crate) use child::{Child, Environment};
+pub(crate) use held::Held;
 pub(crate) use reaper::called as called_as_reaper;
 pub(crate) use signals::Signals;
 
@@ -13,23 +15,22 @@ use crate::{
     exit::{Exit, Failure, Run},
     text,
 };
-use kv_core::{Capabilities, Error, ErrorKind, Guard};
+use kv_core::{Error, ErrorKind, TtlRange};
 use std::{ffi::OsString, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 use wire::{Report, Until, now};
 
-/// The share of a lock's margin that a command may use to end by itself; the rest is for the
+/// The share of the margin behind a loss that a command may use to end by itself; the rest is for the
 /// system, which is to end it.
 const SHARE: f64 = 0.8;
 
-/// Returns the time that a command has between the loss of the lock and its kill, under a lock with
-/// this TTL: the one that is wished for, or the most that there is.
+/// Returns the time that a command has between the loss of what it runs under and its kill, where
+/// that has this TTL: the one that is wished for, or the most that there is.
 ///
-/// The lock counts as lost a tenth of the TTL before the server may give it away, and the command
-/// must be gone by then.
-pub(crate) fn grace(capabilities: &Capabilities, ttl: Duration, wish: Option<Duration>) -> Run<Duration> {
-    let locking = capabilities.lock.as_ref().ok_or_else(|| capabilities.unsupported("locks"))?;
-    let granted = locking.ttl.grant(ttl)?;
+/// It counts as lost a tenth of the TTL before the server may give it away, and the command must be
+/// gone by then.
+pub(crate) fn grace(range: &TtlRange, ttl: Duration, wish: Option<Duration>) -> Run<Duration> {
+    let granted = range.grant(ttl)?;
     let most = (granted / 10).mul_f64(SHARE);
     let Some(wish) = wish else { return Ok(most) };
     if wish <= most {
@@ -39,7 +40,7 @@ pub(crate) fn grace(capabilities: &Capabilities, ttl: Duration, wish: Option<Dur
     let (wish, needed, granted) =
         (text::of_duration(wish), text::of_duration(needed), text::of_duration(granted));
     Err(Failure::usage(format!(
-        "a grace of {wish} needs a TTL of {needed}, and the lock has {granted}; give --ttl {needed}"
+        "a grace of {wish} needs a TTL of {needed}, and it is {granted}; give --ttl {needed}"
     )))
 }
 
@@ -48,31 +49,37 @@ pub(crate) fn grace(capabilities: &Capabilities, ttl: Duration, wish: Option<Dur
 pub(crate) enum End {
     /// It ended by itself, or by a signal that was passed on.
     Itself(Exit),
-    /// The lock was lost for this reason, and the command was ended.
+    /// What it ran under was lost for this reason, and the command was ended.
     Lost(Error),
 }
 
-/// Runs a command under a lock, with the fencing token in its environment, and waits for its end.
-/// When the lock is lost, it is asked to end, and killed before the server may give the lock to
-/// another.
+impl End {
+    /// Returns the exit code of a command that ran once.
+    pub(crate) fn exit(self) -> Run {
+        match self {
+            Self::Itself(exit) => Ok(exit),
+            Self::Lost(why) => Err(Failure::Found(Exit::LOST, format!("the command was ended: {why}"))),
+        }
+    }
+}
+
+/// Runs a command under a lock, a permit or a lease, and waits for its end. When that is lost, the
+/// command is asked to end, and killed before the store may give it to another.
 ///
 /// Nothing of its process group is left when this returns. What leaves the group, by a session of
 /// its own, is on its own.
 pub(crate) async fn run(
-    guard: &Guard,
+    held: &impl Held,
     grace: Duration,
     command: &[OsString],
     signals: &mut Signals,
 ) -> Run<End> {
-    let mut until = moments(guard, grace);
-    let environment = vec![
-        ("KV_LOCK_NAME".into(), guard.name().as_str().into()),
-        ("KV_LOCK_TOKEN".into(), guard.token().to_string().into()),
-    ];
+    let mut until = moments(held, grace);
+    let environment = held.environment();
     let mut child = Child::start_until(command, environment, until)?;
-    let mut lost = Box::pin(guard.lost());
+    let mut lost = held.lost();
     let mut loss = None;
-    let mut look = interval((guard.ttl() / 30).clamp(Duration::from_millis(20), Duration::from_millis(500)));
+    let mut look = interval((held.left() / 30).clamp(Duration::from_millis(20), Duration::from_millis(500)));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -84,7 +91,7 @@ pub(crate) async fn run(
                 _ => {
                     return Ok(End::Lost(match loss {
                         Some(why) => why,
-                        None if guard.is_held() => stood_still(),
+                        None if held.is_held() => stood_still(),
                         None => lost.await,
                     }));
                 }
@@ -95,7 +102,7 @@ pub(crate) async fn run(
             }
             signal = signals.next() => child.pass_on(signal),
             _ = look.tick(), if loss.is_none() => {
-                let new = moments(guard, grace);
+                let new = moments(held, grace);
                 // What was not renewed differs by the time that the two looks at the clock took.
                 if new.term > until.term + Duration::from_millis(1) {
                     child.put_off(new);
@@ -106,17 +113,17 @@ pub(crate) async fn run(
     }
 }
 
-/// Returns the moments at which a command has to end unless its lock is renewed.
-fn moments(guard: &Guard, grace: Duration) -> Until {
+/// Returns the moments at which a command has to end unless what it runs under is renewed.
+fn moments(held: &impl Held, grace: Duration) -> Until {
     // The clock is read first: the moments may be too early, and never too late.
     let before = now();
-    let term = before + guard.remaining();
+    let term = before + held.left();
     Until { term, kill: term + grace }
 }
 
-/// Returns why a command was ended although its lock is held: a renewal came that nobody told the
+/// Returns why a command was ended although nothing is lost: a renewal came that nobody told the
 /// reaper of in time.
 fn stood_still() -> Error {
-    let why = "this program stood still, so that nobody knew whether the lock is held";
+    let why = "this program stood still, so that nobody knew whether it is held";
     Error::new(ErrorKind::LockLost, why)
 }

@@ -1,6 +1,6 @@
 //! What differs between two places.
 
-use super::side::{Found, Side, Source};
+use super::side::{Found, Place, Side};
 use crate::exit::Run;
 use kv_core::{Bytes, Key, Version};
 use std::cmp::Ordering;
@@ -39,8 +39,8 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn of(source: &Source) -> Self {
-        Self { side: source.side(), found: None, is_over: false }
+    fn of(place: &Place) -> Self {
+        Self { side: place.side(), found: None, is_over: false }
     }
 
     /// Reads the next key, unless there is one already.
@@ -54,7 +54,7 @@ impl Ahead {
 }
 
 impl Comparison {
-    pub(super) fn of(from: &Source, to: &Source) -> Self {
+    pub(super) fn of(from: &Place, to: &Place) -> Self {
         Self { from: Ahead::of(from), to: Ahead::of(to), same: 0 }
     }
 
@@ -97,10 +97,10 @@ impl Comparison {
 mod tests {
     use super::*;
 
-    fn lines(pairs: &[(&str, &'static str)]) -> Source {
+    fn lines(pairs: &[(&str, &'static str)]) -> Place {
         let pairs =
             pairs.iter().map(|(key, value)| (Key::parse(key).unwrap(), Bytes::from_static(value.as_bytes())));
-        Source::Lines(pairs.collect())
+        Place::Lines(pairs.collect())
     }
 
     #[tokio::test]

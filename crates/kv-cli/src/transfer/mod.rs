@@ -1,9 +1,15 @@
 //! Keys and values on their way from one place to another: read, compared, written.
 
 mod compare;
+mod files;
+mod folder;
+mod follow;
+mod git;
 mod plan;
 mod side;
 mod write;
 
+pub(crate) use folder::{Folder, Role};
+pub(crate) use follow::follow;
 pub(crate) use plan::{Plan, compare, transfer};
-pub(crate) use side::Source;
+pub(crate) use side::Place;

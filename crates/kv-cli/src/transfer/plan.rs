@@ -2,7 +2,7 @@
 
 use super::{
     compare::{Comparison, Difference},
-    side::Source,
+    side::Place,
     write::{Tally, Writer},
 };
 use crate::{
@@ -10,10 +10,9 @@ use crate::{
     lines::V,
     out::{Look, Out},
 };
-use kv_core::Kv;
 use serde::Serialize;
 
-/// How keys go from one place to a store.
+/// How keys go from one place to another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     /// Whether keys that are there with another value are replaced.
@@ -29,7 +28,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Tells whether this difference is one that is to go.
-    fn concerns(&self, difference: &Difference) -> bool {
+    pub(super) fn concerns(&self, difference: &Difference) -> bool {
         match difference {
             Difference::Missing { .. } => true,
             Difference::Other { .. } => self.replaces,
@@ -45,7 +44,7 @@ struct DifferenceLine<'a> {
     key: &'a str,
 }
 
-fn show(difference: &Difference, out: &mut Out) -> Run<()> {
+pub(super) fn show(difference: &Difference, out: &mut Out) -> Run<()> {
     let (change, sign, look) = match difference {
         Difference::Missing { .. } => ("create", "+ ", Look::Added),
         Difference::Other { .. } => ("replace", "~ ", Look::Changed),
@@ -66,7 +65,7 @@ struct ComparedLine {
 }
 
 /// Shows how two places differ.
-pub(crate) async fn compare(from: &Source, to: &Source, out: &mut Out) -> Run {
+pub(crate) async fn compare(from: &Place, to: &Place, out: &mut Out) -> Run {
     let mut comparison = Comparison::of(from, to);
     let mut differ = 0;
     while let Some(difference) = comparison.next().await? {
@@ -83,7 +82,7 @@ pub(crate) async fn compare(from: &Source, to: &Source, out: &mut Out) -> Run {
 }
 
 #[derive(Serialize)]
-struct TransferLine {
+struct TransferLine<'a> {
     v: u8,
     dry_run: bool,
     created: u64,
@@ -94,13 +93,40 @@ struct TransferLine {
     /// How many keys of those that were to go differ behind it; none are counted by a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     differ: Option<u64>,
+    /// The commit that was made of it, in a work tree.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<&'a str>,
 }
 
-/// Writes to a store what differs, as planned, and compares the two in the end.
-pub(crate) async fn transfer(from: &Source, kv: Kv, plan: &Plan, out: &mut Out) -> Run {
-    let to = Source::Store(kv.clone());
-    let mut comparison = Comparison::of(from, &to);
-    let mut writer = Writer::new(kv);
+/// What became of a transfer.
+pub(super) struct Summary<'a> {
+    pub(super) tally: Tally,
+    pub(super) same: u64,
+    pub(super) differ: Option<u64>,
+    pub(super) commit: Option<&'a str>,
+    pub(super) dry_run: bool,
+}
+
+pub(super) fn summarize(summary: &Summary<'_>, out: &mut Out) -> Run<()> {
+    let Summary { tally, same, differ, commit, dry_run } = *summary;
+    let Tally { created, replaced, deleted, conflicts } = tally;
+    if out.is_json() {
+        let line =
+            TransferLine { v: V, dry_run, created, replaced, deleted, same, conflicts, differ, commit };
+        return out.object(&line);
+    }
+    let would = if dry_run { "would be " } else { "" };
+    let differ = differ.map(|differ| format!("; {differ} differ now")).unwrap_or_default();
+    let commit = commit.map(|name| format!("; commit {name}")).unwrap_or_default();
+    out.line(&format!(
+        "{would}created {created}, replaced {replaced}, deleted {deleted}; {same} were the same{differ}{commit}"
+    ))
+}
+
+/// Writes to a place what differs, as planned, and compares the two in the end.
+pub(crate) async fn transfer(from: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run {
+    let mut comparison = Comparison::of(from, to);
+    let mut writer = Writer::new(to)?;
     let planned = match take_all(&mut comparison, &mut writer, plan, out).await {
         Ok(planned) => planned,
         Err(e) => {
@@ -109,24 +135,15 @@ pub(crate) async fn transfer(from: &Source, kv: Kv, plan: &Plan, out: &mut Out) 
         }
     };
     let same = comparison.same();
-    let (tally, differ) = if plan.dry_run {
-        (planned, None)
+    let (tally, differ, commit) = if plan.dry_run {
+        (planned, None, None)
     } else {
-        let tally = writer.finish(plan.deletes, plan.max_delete).await?;
-        (tally, Some(count(&mut Comparison::of(from, &to), plan).await?))
+        let (tally, commit) = writer.finish(plan.deletes, plan.max_delete).await?;
+        (tally, Some(count(&mut Comparison::of(from, to), plan).await?), commit)
     };
-    let Tally { created, replaced, deleted, conflicts } = tally;
-    if out.is_json() {
-        let dry_run = plan.dry_run;
-        out.object(&TransferLine { v: V, dry_run, created, replaced, deleted, same, conflicts, differ })?;
-    } else {
-        let would = if plan.dry_run { "would be " } else { "" };
-        let differ = differ.map(|differ| format!("; {differ} differ now")).unwrap_or_default();
-        out.line(&format!(
-            "{would}created {created}, replaced {replaced}, deleted {deleted}; {same} were the same{differ}"
-        ))?;
-    }
-    Ok(match (conflicts, differ) {
+    let (commit, dry_run) = (commit.as_deref(), plan.dry_run);
+    summarize(&Summary { tally, same, differ, commit, dry_run }, out)?;
+    Ok(match (tally.conflicts, differ) {
         (0, None | Some(0)) => Exit::DONE,
         (0, Some(_)) => Exit::NO,
         _ => Exit::CONFLICT,
@@ -161,7 +178,7 @@ async fn take_all(
 }
 
 /// Counts what is left of what was to go.
-async fn count(comparison: &mut Comparison, plan: &Plan) -> Run<u64> {
+pub(super) async fn count(comparison: &mut Comparison, plan: &Plan) -> Run<u64> {
     let mut left = 0;
     while let Some(difference) = comparison.next().await? {
         left += u64::from(plan.concerns(&difference));

@@ -1,10 +1,11 @@
-//! Where keys and values come from: a store, or the lines of an export.
+//! Where keys and values come from, and where they go: a store, a folder, the lines of an export.
 
+use super::folder::{Files, Folder, Role};
 use crate::{
     exit::{Failure, Run},
     lines,
 };
-use kv_core::{Bytes, Entry, Key, Kv, Listing, Version};
+use kv_core::{Bytes, Directory, Entry, Key, Kv, Listing, Version};
 use std::{
     collections::{BTreeMap, btree_map},
     fs,
@@ -14,14 +15,21 @@ use std::{
 
 /// A place that can be read again and again.
 #[derive(Debug)]
-pub(crate) enum Source {
+pub(crate) enum Place {
     Store(Kv),
+    Folder(Folder),
     Lines(BTreeMap<Key, Bytes>),
 }
 
-impl Source {
-    /// Reads the lines of a file, or those of standard input.
-    pub(crate) async fn of_lines(file: Option<PathBuf>) -> Run<Self> {
+impl Place {
+    /// Reads the lines of a file, or those of standard input; or opens a folder by its name.
+    pub(crate) async fn of_file(file: Option<PathBuf>) -> Run<Self> {
+        let name = file.as_deref().and_then(|file| file.to_str());
+        if let Some(name) = name
+            && let Some(folder) = Folder::named(name, &Directory::root(), Role::From)?
+        {
+            return Ok(Self::Folder(folder));
+        }
         let read = tokio::task::spawn_blocking(move || {
             let from = file.as_ref().map_or_else(|| "standard input".to_owned(), |f| f.display().to_string());
             let mut text = String::new();
@@ -36,10 +44,40 @@ impl Source {
         read.map(Self::Lines)
     }
 
+    /// Looks at some keys alone.
+    pub(super) async fn find(&self, keys: &[Key]) -> Run<Vec<Option<Found>>> {
+        match self {
+            Self::Store(kv) => {
+                let found = kv.get_many(keys).await?;
+                Ok(found.into_iter().map(|entry| entry.map(Found::of)).collect())
+            }
+            Self::Folder(folder) => keys.iter().map(|key| folder.find(key)).collect(),
+            Self::Lines(lines) => {
+                let found = |key: &Key| {
+                    lines.get(key).map(|value| Found {
+                        key: key.clone(),
+                        value: value.clone(),
+                        version: None,
+                    })
+                };
+                Ok(keys.iter().map(found).collect())
+            }
+        }
+    }
+
+    /// Closes what was opened.
+    pub(crate) async fn close(&self) -> Run<()> {
+        match self {
+            Self::Store(kv) => Ok(kv.close().await?),
+            Self::Folder(_) | Self::Lines(_) => Ok(()),
+        }
+    }
+
     /// Begins to read it, in ascending order of the keys.
     pub(super) fn side(&self) -> Side {
         match self {
             Self::Store(kv) => Side::Store(kv.list("").entries()),
+            Self::Folder(folder) => Side::Folder(folder.side()),
             Self::Lines(lines) => Side::Lines(lines.clone().into_iter()),
         }
     }
@@ -48,6 +86,7 @@ impl Source {
 /// A place that is being read.
 pub(super) enum Side {
     Store(Listing<Entry>),
+    Folder(Files),
     Lines(btree_map::IntoIter<Key, Bytes>),
 }
 
@@ -56,18 +95,22 @@ pub(super) enum Side {
 pub(super) struct Found {
     pub(super) key: Key,
     pub(super) value: Bytes,
-    /// Where the place is a store.
+    /// Where the place is a store; of a file, which state of it was read.
     pub(super) version: Option<Version>,
+}
+
+impl Found {
+    fn of(entry: Entry) -> Self {
+        let Entry { key, value, version, .. } = entry;
+        Self { key, value, version: Some(version) }
+    }
 }
 
 impl Side {
     pub(super) async fn next(&mut self) -> Run<Option<Found>> {
         Ok(match self {
-            Self::Store(listing) => listing
-                .next()
-                .await
-                .transpose()?
-                .map(|Entry { key, value, version, .. }| Found { key, value, version: Some(version) }),
+            Self::Store(listing) => listing.next().await.transpose()?.map(Found::of),
+            Self::Folder(files) => files.next()?,
             Self::Lines(lines) => lines.next().map(|(key, value)| Found { key, value, version: None }),
         })
     }

@@ -1,11 +1,15 @@
 //! Writes what differs, many keys at a time.
 
-use super::compare::Difference;
+use super::{
+    compare::Difference,
+    files::{Done, FolderWriter},
+    side::Place,
+};
 use crate::{
     exit::{Exit, Failure, Run},
     out::note,
 };
-use kv_core::{Delete, Error, ErrorKind, Key, Kv, Put, Version};
+use kv_core::{Error, ErrorKind, Key, Kv, Version};
 use tokio::task::JoinSet;
 
 /// The writes that are under way at a time.
@@ -23,6 +27,15 @@ pub(super) struct Tally {
     pub(super) conflicts: u64,
 }
 
+impl Tally {
+    pub(super) fn add(&mut self, other: Self) {
+        self.created += other.created;
+        self.replaced += other.replaced;
+        self.deleted += other.deleted;
+        self.conflicts += other.conflicts;
+    }
+}
+
 /// What a write does.
 #[derive(Clone, Copy, Debug)]
 enum Does {
@@ -31,18 +44,27 @@ enum Does {
     Delete,
 }
 
-/// Writes to a store what differs. Each write is made only if the key is still as it was compared,
+/// Writes to a place what differs. Each write is made only if the key is still as it was compared,
 /// so that what others write meanwhile is never lost. Deletions wait for the end.
 pub(super) struct Writer {
-    to: Kv,
-    running: JoinSet<(Does, Result<(), Error>)>,
+    to: To,
     extra: Vec<(Key, Version)>,
     tally: Tally,
 }
 
+enum To {
+    Store { kv: Kv, running: JoinSet<(Does, Result<(), Error>)> },
+    Folder(FolderWriter),
+}
+
 impl Writer {
-    pub(super) fn new(to: Kv) -> Self {
-        Self { to, running: JoinSet::new(), extra: Vec::new(), tally: Tally::default() }
+    pub(super) fn new(to: &Place) -> Run<Self> {
+        let to = match to {
+            Place::Store(kv) => To::Store { kv: kv.clone(), running: JoinSet::new() },
+            Place::Folder(folder) => To::Folder(FolderWriter::new(folder)),
+            Place::Lines(_) => return Err(Failure::usage("the lines of an export are not written to")),
+        };
+        Ok(Self { to, extra: Vec::new(), tally: Tally::default() })
     }
 
     /// Writes a key that is missing or has another value, and notes one that may be deleted.
@@ -50,64 +72,85 @@ impl Writer {
     /// An error other than a conflict may be that of an earlier write, and is the end: whoever
     /// runs the command again goes on with what differs then.
     pub(super) async fn take(&mut self, difference: Difference) -> Run<()> {
-        match difference {
-            Difference::Missing { key, value } => {
-                let put = self.to.put(key, value).if_missing();
-                self.begin(Does::Create, put).await
-            }
-            Difference::Other { key, value, at } => {
-                let put = self.to.put(key, value);
-                let put = if let Some(at) = at { put.if_version(at) } else { put };
-                self.begin(Does::Replace, put).await
-            }
+        let (does, key, value, at) = match difference {
+            Difference::Missing { key, value } => (Does::Create, key, value, None),
+            Difference::Other { key, value, at } => (Does::Replace, key, value, at),
             Difference::Extra { key, at } => {
                 self.extra.extend(at.map(|at| (key, at)));
-                Ok(())
+                return Ok(());
+            }
+        };
+        self.make_room(AT_A_TIME - 1).await?;
+        match &mut self.to {
+            To::Store { kv, running } => {
+                let put = kv.put(key, value);
+                let put = match at {
+                    Some(at) => put.if_version(at),
+                    None => put.if_missing(),
+                };
+                let put = put.into_future();
+                running.spawn(async move { (does, put.await.map(drop)) });
+            }
+            To::Folder(folder) => {
+                let done = folder.put(&key, &value, at)?;
+                self.note(does, done);
             }
         }
-    }
-
-    async fn begin(&mut self, does: Does, put: Put) -> Run<()> {
-        self.make_room(AT_A_TIME - 1).await?;
-        let put = put.into_future();
-        self.running.spawn(async move { (does, put.await.map(drop)) });
         Ok(())
     }
 
-    async fn begin_deletion(&mut self, delete: Delete) -> Run<()> {
+    async fn delete(&mut self, key: Key, at: Version) -> Run<()> {
         self.make_room(AT_A_TIME - 1).await?;
-        let delete = delete.into_future();
-        self.running.spawn(async move { (Does::Delete, delete.await.map(drop)) });
+        match &mut self.to {
+            To::Store { kv, running } => {
+                let delete = kv.delete(key).if_version(at).into_future();
+                running.spawn(async move { (Does::Delete, delete.await.map(drop)) });
+            }
+            To::Folder(folder) => {
+                let done = folder.delete(&key, at)?;
+                self.note(Does::Delete, done);
+            }
+        }
         Ok(())
+    }
+
+    /// Counts a write that has ended.
+    fn note(&mut self, does: Does, done: Done) {
+        match (done, does) {
+            (Done::Yes, Does::Create) => self.tally.created += 1,
+            (Done::Yes, Does::Replace) => self.tally.replaced += 1,
+            (Done::Yes, Does::Delete) => self.tally.deleted += 1,
+            (Done::Conflict(why), _) => {
+                self.tally.conflicts += 1;
+                if self.tally.conflicts <= TOLD {
+                    note(&format!("left as it is: {why}"));
+                }
+            }
+        }
     }
 
     /// Waits until no more writes than this are under way.
     async fn make_room(&mut self, most: usize) -> Run<()> {
-        while self.running.len() > most {
-            let Some(ended) = self.running.join_next().await else { return Ok(()) };
+        loop {
+            let To::Store { running, .. } = &mut self.to else { return Ok(()) };
+            if running.len() <= most {
+                return Ok(());
+            }
+            let Some(ended) = running.join_next().await else { return Ok(()) };
             let (does, answer) = ended.map_err(|e| Failure::here(format!("a write was broken off: {e}")))?;
             match answer {
-                Ok(()) => match does {
-                    Does::Create => self.tally.created += 1,
-                    Does::Replace => self.tally.replaced += 1,
-                    Does::Delete => self.tally.deleted += 1,
-                },
-                Err(e) if e.is_conflict() => {
-                    self.tally.conflicts += 1;
-                    if self.tally.conflicts <= TOLD {
-                        note(&format!("left as it is: {e}"));
-                    }
-                }
+                Ok(()) => self.note(does, Done::Yes),
+                Err(e) if e.is_conflict() => self.note(does, Done::Conflict(e.to_string())),
                 Err(e) => return Err(self.worst(e).await.into()),
             }
         }
-        Ok(())
     }
 
     /// Waits for what is under way, so that nothing is written behind an error, and returns the
     /// error that counts: one that leaves open what happened, if there is one.
     async fn worst(&mut self, mut worst: Error) -> Error {
-        while let Some(ended) = self.running.join_next().await {
+        let To::Store { running, .. } = &mut self.to else { return worst };
+        while let Some(ended) = running.join_next().await {
             if let Ok((_, Err(e))) = ended
                 && e.kind() == ErrorKind::OutcomeUnknown
             {
@@ -117,24 +160,44 @@ impl Writer {
         worst
     }
 
-    /// Waits for what is under way, after an error that came from elsewhere, and deletes nothing.
+    /// Waits for what is under way, after an error, and deletes nothing. What was written into a
+    /// work tree is committed, so that whoever runs the command again can go on.
     pub(super) async fn abandon(mut self) {
         if let Err(Failure::Store(e)) = self.make_room(0).await {
             note(&e.to_string());
         }
+        if let To::Folder(folder) = self.to
+            && let Err(failure) = folder.finish(false)
+            && let Some((_, why)) = failure.words()
+        {
+            note(&why);
+        }
     }
 
-    /// Waits for all writes, and then deletes what is only in the store that is written, if that is
+    /// Waits for all writes, and then deletes what is only in the place that is written, if that is
     /// wanted: not after an error or a conflict, and not if there are more than so many of them.
-    pub(super) async fn finish(mut self, delete: bool, most: Option<usize>) -> Run<Tally> {
+    /// Returns the commit that was made of it, in a work tree.
+    pub(super) async fn finish(mut self, delete: bool, most: Option<usize>) -> Run<(Tally, Option<String>)> {
+        if let Err(failure) = self.end(delete, most).await {
+            self.abandon().await;
+            return Err(failure);
+        }
+        let commit = match self.to {
+            To::Store { .. } => None,
+            To::Folder(folder) => folder.finish(true)?,
+        };
+        Ok((self.tally, commit))
+    }
+
+    async fn end(&mut self, delete: bool, most: Option<usize>) -> Run<()> {
         self.make_room(0).await?;
         if !delete || self.extra.is_empty() {
-            return Ok(self.tally);
+            return Ok(());
         }
         let extra = std::mem::take(&mut self.extra);
         if self.tally.conflicts > 0 {
             note(&format!("{} keys were not deleted, since others are writing here", extra.len()));
-            return Ok(self.tally);
+            return Ok(());
         }
         if let Some(most) = most.filter(|most| extra.len() > *most) {
             let many = extra.len();
@@ -142,10 +205,8 @@ impl Writer {
             return Err(Failure::Found(Exit::FAILED, why));
         }
         for (key, at) in extra {
-            let delete = self.to.delete(key).if_version(at);
-            self.begin_deletion(delete).await?;
+            self.delete(key, at).await?;
         }
-        self.make_room(0).await?;
-        Ok(self.tally)
+        self.make_room(0).await
     }
 }

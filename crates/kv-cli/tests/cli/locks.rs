@@ -57,7 +57,7 @@ fn a_grace_that_the_lock_has_no_time_for_is_refused_with_the_ttl_that_it_needs()
     let place = Place::memory();
     let refused = place.run(&["lock", "a", "--ttl", "15s", "--grace", "10s", "--", "true"]);
     assert_eq!((refused.code, &*refused.out), (2, ""), "{refused:?}");
-    let why = "kv: a grace of 10s needs a TTL of 126s, and the lock has 15s; give --ttl 126s\n";
+    let why = "kv: a grace of 10s needs a TTL of 126s, and it is 15s; give --ttl 126s\n";
     assert_eq!(refused.err, why);
     assert_eq!(place.run(&["lock", "a", "--ttl", "126s", "--grace", "10s", "--", "true"]).code, 0);
 }
@@ -72,13 +72,15 @@ fn the_command_has_the_programs_own_input_and_output() {
 #[test]
 fn signals_are_passed_on() {
     let place = Place::memory();
+    // The shell would tell of a command in its foreground that the signal ended.
+    let idle = "(trap '' TERM INT USR1; exec sleep 100) & echo ready; wait";
     for (signal, script, code) in [
-        (Signal::TERM, "trap 'exit 9' TERM; echo ready; while :; do sleep 0.02; done", 9),
-        (Signal::USR1, "trap 'exit 8' USR1; echo ready; while :; do sleep 0.02; done", 8),
-        (Signal::INT, "trap 'exit 4' INT; echo ready; while :; do sleep 0.02; done", 4),
-        (Signal::TERM, "echo ready; exec sleep 100", 143),
+        (Signal::TERM, format!("trap 'exit 9' TERM; {idle}"), 9),
+        (Signal::USR1, format!("trap 'exit 8' USR1; {idle}"), 8),
+        (Signal::INT, format!("trap 'exit 4' INT; {idle}"), 4),
+        (Signal::TERM, "echo ready; exec sleep 100".to_owned(), 143),
     ] {
-        let mut lock = place.command(&["lock", "a", "--", "sh", "-c", script]).spawn().unwrap();
+        let mut lock = place.command(&["lock", "a", "--", "sh", "-c", &script]).spawn().unwrap();
         assert_eq!(line(&mut lock), "ready");
         kill_process(pid(&lock), signal).unwrap();
         let ended = end(lock);

@@ -1,12 +1,19 @@
 //! The program `kv`, run as users run it: its output to the byte, and its exit codes.
 
 mod about;
+mod codes;
+mod folders;
+mod http;
+mod interrupts;
 mod keys;
 mod locks;
+mod objects;
 mod output;
+mod permits;
 mod program;
 mod renders;
 mod runs;
 mod stores;
 mod transfer;
+mod ui;
 mod watches;

@@ -70,3 +70,23 @@ fn a_reader_that_leaves_ends_the_program_without_a_word() {
     let output = get.wait_with_output().unwrap();
     assert_eq!((output.status.code(), &*output.stderr), (Some(141), &b""[..]));
 }
+
+#[test]
+fn a_narrow_terminal_gets_lines_that_fit() {
+    let place = Place::redb();
+    place.ok(&["put", "app/name", &"x".repeat(100)]);
+    place.ok(&["put", &format!("app/{}", "long".repeat(20)), "1"]);
+    for arguments in [&["tree"][..], &["ls", "-rl"], &["watch", "-r", "app", "-n", "2"], &["--help"]] {
+        let shown = on_terminal(&place, 40, arguments, &[("NO_COLOR", "1")]);
+        assert!(!shown.contains('\x1b'), "{arguments:?}: {shown}");
+        let widest = shown.lines().max_by_key(|line| line.chars().count()).unwrap();
+        assert!(widest.chars().count() <= 40, "{arguments:?}: {widest}");
+    }
+}
+
+#[test]
+fn no_word_of_a_failure_is_colored_where_nobody_wants_colors() {
+    let place = Place::redb();
+    let piped = place.run(&["get"]);
+    assert!(piped.code == 2 && !piped.err.contains('\x1b'), "{piped:?}");
+}

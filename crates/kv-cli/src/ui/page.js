@@ -1,0 +1,246 @@
+"use strict";
+// The page of `kv ui`. Everything that comes from the store is shown as text, never as HTML.
+
+const $ = id => document.getElementById(id);
+const SAMPLES = 120, FEED = 200, LOCKS_EVERY = 3000;
+let store = {}, shown = null, isEditing = false;
+
+async function ask(path, parameters) {
+  return answer(await fetch(path + (parameters ? "?" + new URLSearchParams(parameters) : "")));
+}
+
+async function change(what, object) {
+  const headers = { "content-type": "application/json" };
+  return answer(await fetch(what, { method: "POST", headers, body: JSON.stringify(object) }));
+}
+
+async function answer(response) {
+  const object = await response.json();
+  if (!response.ok) throw new Error(object.message);
+  return object;
+}
+
+function element(name, text, kind) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+}
+
+function note(text) { $("note").textContent = text || ""; }
+const told = error => note(error.message);
+
+// The tree: a list for each directory that is open.
+
+const open = new Map(); // the directory, to its list
+
+async function fill(directory, list) {
+  open.set(directory, list);
+  const items = [];
+  let more = true, after;
+  while (more && items.length < 5000) {
+    const page = await ask("list", after === undefined ? { directory } : { directory, after });
+    items.push(...page.items);
+    more = page.more;
+    const last = items[items.length - 1];
+    after = last && (last.key ?? last.directory);
+  }
+  const before = new Map([...list.children].map(item => [item.dataset.name, item]));
+  list.replaceChildren(...items.map(item => before.get(item.key ?? item.directory) ?? row(item, directory)));
+  if (more) list.append(element("li", "… and more", "quiet"));
+}
+
+function row(item, directory) {
+  const name = item.key ?? item.directory, made = element("li");
+  made.dataset.name = name;
+  const button = element("button", name.slice(directory.length), item.directory ? "directory" : "");
+  made.append(button);
+  button.onclick = item.key ? () => show(name).catch(told) : () => toggle(made, name).catch(told);
+  return made;
+}
+
+async function toggle(item, directory) {
+  const list = item.querySelector("ul");
+  if (list) {
+    list.remove();
+    for (const known of [...open.keys()]) if (known.startsWith(directory)) open.delete(known);
+    return;
+  }
+  const made = element("ul");
+  item.append(made);
+  await fill(directory, made);
+}
+
+const stale = new Set();
+
+// Many changes at once are one look at each directory.
+function refresh(key) {
+  for (const directory of open.keys()) if (key.startsWith(directory)) stale.add(directory);
+  if (stale.size && !refresh.waits) refresh.waits = setTimeout(async () => {
+    refresh.waits = null;
+    const directories = [...stale];
+    stale.clear();
+    for (const directory of directories) {
+      const list = open.get(directory);
+      if (list) await fill(directory, list).catch(told);
+    }
+  }, 200);
+}
+
+// The value.
+
+async function show(key) {
+  edit(false);
+  const entry = await ask("key", { key });
+  shown = entry;
+  note();
+  $("name").textContent = key;
+  $("version").textContent = "version " + entry.version + (entry.base64 === undefined ? "" : ", not text: shown as base64");
+  $("value").textContent = entry.base64 ?? pretty(entry.value);
+  $("buttons").hidden = !store.writable;
+  $("edit").hidden = entry.base64 !== undefined;
+  for (const button of document.querySelectorAll(".chosen")) button.classList.remove("chosen");
+  for (const item of document.querySelectorAll("#tree li")) {
+    if (item.dataset.name === key) item.firstChild.classList.add("chosen");
+  }
+}
+
+// Indents JSON without reading its numbers, which may be larger than the browser's.
+function pretty(text) {
+  try {
+    if (typeof JSON.parse(text) !== "object") return text;
+  } catch { return text; }
+  let out = "", depth = 0, inString = false;
+  const line = () => "\n" + "  ".repeat(depth);
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i];
+    if (inString) {
+      out += c;
+      if (c === "\\") out += text[++i];
+      else if (c === '"') inString = false;
+    } else if (c === '"') { inString = true; out += c; }
+    else if (c === "{" || c === "[") {
+      const rest = text.slice(i + 1).trimStart();
+      if (rest[0] === "}" || rest[0] === "]") { out += c + rest[0]; i = text.length - rest.length; }
+      else { depth++; out += c + line(); }
+    } else if (c === "}" || c === "]") { depth--; out += line() + c; }
+    else if (c === ",") out += c + line();
+    else if (c === ":") out += ": ";
+    else if (!/\s/.test(c)) out += c;
+  }
+  return out;
+}
+
+function edit(is, isNew) {
+  isEditing = is;
+  $("form").hidden = !is;
+  $("key").hidden = !(is && isNew);
+  $("value").hidden = is;
+  if (!is) return;
+  note();
+  $("text").value = isNew ? "" : shown.value;
+  $("key").value = "";
+  $(isNew ? "key" : "text").focus();
+}
+
+async function save() {
+  const isNew = !$("key").hidden, key = isNew ? $("key").value : shown.key;
+  await change("put", { key, value: $("text").value, version: isNew ? null : shown.version });
+  await show(key);
+}
+
+async function remove() {
+  if (!shown || !confirm("Delete " + shown.key + "?")) return;
+  await change("delete", { key: shown.key, version: shown.version });
+  gone();
+}
+
+function gone() {
+  shown = null;
+  $("name").textContent = "No key is chosen";
+  $("version").textContent = $("value").textContent = "";
+  $("buttons").hidden = true;
+}
+
+// Locks and elections.
+
+async function locks() {
+  if (!store.locks) return void ($("nolocks").textContent = "This store cannot list locks.");
+  const answer = await ask("locks");
+  $("nolocks").textContent = answer.locks.length ? (answer.more ? "… and more" : "") : "None is held.";
+  $("locks").replaceChildren(...answer.locks.map(lock => {
+    const row = element("tr"), isElection = lock.candidate !== undefined;
+    const holder = isElection
+      ? lock.candidate + (lock.leads ? " leads" + (lock.says ? ": " + lock.says : "") : " takes office")
+      : lock.value ?? lock.base64;
+    row.append(element("td", lock.name + (isElection ? " (election)" : "")), element("td", holder),
+      element("td", lock.token), element("td", lock.waiters ?? "?"));
+    const cell = element("td");
+    if (store.writable) {
+      const button = element("button", "Break");
+      button.onclick = () => {
+        if (!confirm("End the acquisition " + lock.token + " of " + lock.name + "?")) return;
+        change("break", { name: lock.name, token: lock.token }).then(locks).catch(told);
+      };
+      cell.append(button);
+    }
+    row.append(cell);
+    return row;
+  }));
+}
+
+// What happens.
+
+const samples = [];
+
+function latency(line) {
+  samples.push(line.micros ?? null);
+  if (samples.length > SAMPLES) samples.shift();
+  const known = samples.filter(sample => sample !== null), sorted = [...known].sort((a, b) => a - b);
+  const most = sorted[sorted.length - 1] || 1, ms = micros => (micros / 1000).toFixed(1) + " ms";
+  $("line").setAttribute("points", samples.map((sample, i) =>
+    (i * 240 / (SAMPLES - 1)).toFixed(1) + "," + (38 - (sample ?? 0) / most * 36).toFixed(1)).join(" "));
+  $("latency").textContent = line.error ?? "a read took " + ms(line.micros) + ", median " + ms(sorted[sorted.length >> 1]);
+}
+
+function happened(line) {
+  const item = element("li");
+  item.append(element("span", new Date().toLocaleTimeString() + " ", "quiet"),
+    element("span", line.event === "put" ? "put " : "gone ", line.event === "put" ? "put" : "gone"),
+    element("span", line.key + (line.value === undefined ? "" : " = " + line.value)));
+  $("feed").prepend(item);
+  while ($("feed").children.length > FEED) $("feed").lastChild.remove();
+  refresh(line.key);
+  if (!shown || shown.key !== line.key || shown.version === line.version) return;
+  if (isEditing) note("Somebody else has changed this key meanwhile: saving will be refused.");
+  else if (line.event === "put") show(line.key).catch(told);
+  else { gone(); note("The key is gone."); }
+}
+
+function listen() {
+  const events = new EventSource("events");
+  const on = (name, act) => events.addEventListener(name, event => act(JSON.parse(event.data)));
+  on("synced", () => { $("link").textContent = "live"; for (const [d, list] of open) fill(d, list).catch(told); });
+  on("change", happened);
+  on("latency", latency);
+  on("over", line => { $("link").textContent = "changes are not told any more: " + line.message; });
+  events.onerror = () => { $("link").textContent = "kv does not answer; it may have been ended"; };
+}
+
+async function begin() {
+  store = await ask("store");
+  $("store").textContent = document.title = "kv on " + store.backend;
+  $("mode").textContent = store.writable ? "writable" : "read-only";
+  $("create").hidden = !store.writable;
+  $("create").onclick = () => { gone(); edit(true, true); };
+  $("edit").onclick = () => edit(true, false);
+  $("cancel").onclick = () => edit(false);
+  $("delete").onclick = () => remove().catch(told);
+  $("form").onsubmit = event => { event.preventDefault(); save().catch(told); };
+  await fill("", $("tree"));
+  listen();
+  await locks();
+  setInterval(() => locks().catch(told), LOCKS_EVERY);
+}
+
+begin().catch(told);
