@@ -1,7 +1,7 @@
 //! The stores: by their URLs, by names from a file, and the one that needs neither.
 
 use crate::exit::{Failure, Run};
-use kv_core::{ErrorKind, Kv, Registry, Result};
+use kv_core::{Error, ErrorKind, Kv, Registry, Result};
 use std::{
     env, fs,
     future::Future,
@@ -47,9 +47,19 @@ impl Stores {
         let opened = if is_file {
             self.patiently(|| self.registry.open(&url)).await
         } else {
-            self.registry.open(&url).await
+            self.in_time(self.registry.open(&url)).await
         };
         Ok(opened?.with_deadline(self.timeout))
+    }
+
+    /// Gives up an opening that takes longer than a request may.
+    async fn in_time(&self, open: impl Future<Output = Result<Kv>>) -> Result<Kv> {
+        let opened = tokio::time::timeout(self.timeout, open).await;
+        opened.unwrap_or_else(|_| {
+            let why =
+                format!("the store was not opened within {:?}; --timeout gives it more time", self.timeout);
+            Err(Error::new(ErrorKind::Unavailable, why))
+        })
     }
 
     fn named(&self, name: &str) -> Run<String> {

@@ -44,7 +44,7 @@ pub(crate) async fn health(kv: &Kv, out: &mut Out) -> Run {
         })?;
         return Ok(Exit::DONE);
     }
-    out.line(&format!("{backend} {}", health.version))?;
+    out.line(&of_version(backend, &health.version))?;
     if let Some(leader) = &health.leader {
         out.line(&format!("leader: {leader}"))?;
     }
@@ -53,6 +53,14 @@ pub(crate) async fn health(kv: &Kv, out: &mut Out) -> Run {
     }
     out.line(&format!("answered in {took:.1?}"))?;
     Ok(Exit::DONE)
+}
+
+/// Names a server with its version, which not every user may read.
+pub(super) fn of_version(backend: &str, version: &str) -> String {
+    match version {
+        "" => format!("{backend} of a version that this user may not read"),
+        version => format!("{backend} {version}"),
+    }
 }
 
 /// The TTLs of a thing, in milliseconds.

@@ -1,5 +1,6 @@
 //! `doctor`: tries a store, and says in words what to know about it.
 
+use super::about::of_version;
 use crate::{
     exit::{Exit, Run},
     lines::V,
@@ -113,7 +114,8 @@ pub(crate) async fn doctor(args: DoctorArgs, kv: &Kv, out: &mut Out) -> Run {
                 many => format!(", {many} members"),
             };
             let leader = health.leader.as_ref().map(|leader| format!(", led by {leader}"));
-            format!("{backend} {}{members}{}", health.version, leader.unwrap_or_default())
+            let server = of_version(backend, &health.version);
+            format!("{server}{members}{}", leader.unwrap_or_default())
         })?;
     }
     let own = own_key()?;
