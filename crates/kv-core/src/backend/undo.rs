@@ -261,6 +261,19 @@ impl Undo {
         }
     }
 
+    /// Undoes within this future, for work that is a part of another [repeatable](Self::repeatable)
+    /// one: a layer's, over that of the store below. Dropped half-way, it leaves the work to the
+    /// next call, if that can be begun anew; `false` when it was done before, or somebody does it.
+    ///
+    /// # Errors
+    /// Those of the future.
+    pub async fn run_within(&self) -> Result<bool> {
+        match self.todo.go(&self.tasks, self.is_held, false) {
+            Some(go) => go.run().await,
+            None => Ok(false),
+        }
+    }
+
     /// Drops the work: nothing will be undone.
     pub fn forget(self) {
         let job = lock(&self.todo.0).job.take();
