@@ -2,10 +2,11 @@
 //! are with its other tests.
 
 use crate::below::{Below, SLOW};
+use futures::poll;
 use kv_core::{Kv, Result, WatchEvent};
-use kv_layers::{Chaos, Limit, Tee};
+use kv_layers::{Chaos, Coalesce, Limit, Tee};
 use kv_memory::{Config, Faults};
-use std::{future::Future, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
 use tokio::{
     runtime::{Builder, Runtime},
     time::{sleep, timeout},
@@ -102,6 +103,27 @@ fn an_event_that_was_held_back_comes_in_another_runtime() -> Result<()> {
             Ok::<_, kv_core::Error>(watch)
         })?;
         chaos.pause();
+        let first = (!has_ended).then_some(first);
+        let event = second.block_on(async { timeout(Duration::from_secs(10), watch.event()).await });
+        assert_eq!(event.expect("it comes")?, WatchEvent::Synced);
+        drop(first);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_watch_that_pauses_before_it_lists_again_goes_on_in_another_runtime() -> Result<()> {
+    for has_ended in [false, true] {
+        let (first, second) = (runtime(), runtime());
+        let store = first.block_on(kv_memory::open("memory://"))?;
+        let (kv, faults) = (store.clone().layer(Coalesce), Faults::of(&store).expect("a store in memory"));
+        let mut watch = first.block_on(async {
+            let mut watch = kv.watch_tree("d").await?;
+            assert_eq!(watch.event().await?, WatchEvent::Synced);
+            faults.cut_watches();
+            assert!(poll!(pin!(watch.event())).is_pending());
+            Ok::<_, kv_core::Error>(watch)
+        })?;
         let first = (!has_ended).then_some(first);
         let event = second.block_on(async { timeout(Duration::from_secs(10), watch.event()).await });
         assert_eq!(event.expect("it comes")?, WatchEvent::Synced);
