@@ -125,8 +125,15 @@ fn a_watch_that_pauses_before_it_lists_again_goes_on_in_another_runtime() -> Res
             Ok::<_, kv_core::Error>(watch)
         })?;
         let first = (!has_ended).then_some(first);
-        let event = second.block_on(async { timeout(Duration::from_secs(10), watch.event()).await });
-        assert_eq!(event.expect("it comes")?, WatchEvent::Synced);
+        let read = second.block_on(async {
+            store.put("d/a", "").await?;
+            let read = async {
+                while !matches!(watch.event().await?, WatchEvent::Put(_)) {}
+                Ok::<_, kv_core::Error>(())
+            };
+            Ok::<_, kv_core::Error>(timeout(Duration::from_secs(10), read).await)
+        })?;
+        read.expect("the put is told")?;
         drop(first);
     }
     Ok(())
