@@ -3,6 +3,7 @@
 use crate::events;
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Fence, Health, Holder, Key, Result, Written,
+    backend::ByRuntime,
     driver::{
         Acquired, Batch, Cursor, Deadline, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions,
         LockOptions, LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions,
@@ -10,7 +11,10 @@ use kv_core::{
     },
 };
 use std::{sync::Arc, time::Duration};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 /// A layer that lets so many reads, writes and watches be under way at once, and has the others
 /// wait for their turn, in the order in which they came. A class that is not limited is let
@@ -18,8 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 ///
 /// | class | holds a permit |
 /// |---|---|
-/// | reads | `get`, `get_many`, `exists`, `lock_holder`, and each page of a listing, until the answer |
-/// | writes | `put`, `delete`, `transact`, `adopt`, each batch of `delete_tree`, `lease`, `try_acquire`, until the answer |
+/// | reads | `get`, `get_many`, `exists`, `lock_holder`, and each page of a listing, of locks too, until the answer |
+/// | writes | `put`, `delete`, `transact`, `adopt`, each batch of `delete_tree`, `lease`, `try_acquire`, `set_value` of a guard, `break_lock`, until the answer |
 /// | watches | each watch, until its stream is dropped or ends |
 /// | none | renewals, releases, revocations, a wait for a lock, `health`, `close` |
 ///
@@ -28,7 +32,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// and that one may need a permit to come to its end.
 ///
 /// All clones of the handle share the permits. Each use of the layer has permits of its own: to
-/// share them among parts of a program, layer one handle, and clone it.
+/// share them among parts of a program, layer one handle, and clone it. Each runtime that uses the
+/// handle has so many permits, too: one that stands still in the middle of calls keeps its own, and
+/// those of the others go on.
 ///
 /// # Capabilities
 /// It changes none of them.
@@ -41,7 +47,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// A call that is dropped leaves its place, or gives its permit back.
 ///
 /// # Cost
-/// A free permit costs a few nanoseconds, and no allocation but for watches: a box for each.
+/// A free permit costs a look at those of the runtime, and no allocation but for watches: a box for
+/// each.
 ///
 /// # Example
 /// ```
@@ -111,20 +118,33 @@ impl Layer for Limit {
 struct Class {
     name: &'static str,
     most: usize,
-    permits: Arc<Semaphore>,
+    permits: ByRuntime<Arc<Semaphore>>,
+    /// Those for whoever calls from outside of any runtime.
+    outside: Arc<Semaphore>,
 }
 
 impl Class {
     fn new(name: &'static str, most: usize) -> Self {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
-        Self { name, most, permits: Arc::new(Semaphore::new(most)) }
+        Self { name, most, permits: ByRuntime::new(), outside: Arc::new(Semaphore::new(most)) }
+    }
+
+    fn here(&self) -> Result<Arc<Semaphore>> {
+        match Handle::try_current() {
+            Ok(_) => self.permits.here(|| Arc::new(Semaphore::new(self.most))),
+            Err(_) => Ok(self.outside.clone()),
+        }
+    }
+
+    fn close(&self) {
+        self.permits.close().iter().chain([&self.outside]).for_each(|permits| permits.close());
     }
 }
 
 /// Waits for a permit, as long as the call has time.
 async fn enter(class: Option<&Class>, deadline: Deadline) -> Result<Option<OwnedSemaphorePermit>> {
     let Some(class) = class else { return Ok(None) };
-    match deadline.limit(class.permits.clone().acquire_owned()).await {
+    match deadline.limit(class.here()?.acquire_owned()).await {
         Some(Ok(permit)) => Ok(Some(permit)),
         Some(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store was closed")),
         None => {
@@ -297,7 +317,7 @@ impl Store for Limited {
     async fn close(&self) -> Result<()> {
         // Whoever waits for a turn hears that there is none any more.
         for class in [&self.reads, &self.writes, &self.watches].into_iter().flatten() {
-            class.permits.close();
+            class.close();
         }
         self.below().close().await
     }

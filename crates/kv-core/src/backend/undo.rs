@@ -261,6 +261,19 @@ impl Undo {
         }
     }
 
+    /// Undoes within this future, for work that is a part of another [repeatable](Self::repeatable)
+    /// one: a layer's, over that of the store below. Dropped half-way, it leaves the work to the
+    /// next call, if that can be begun anew; `false` when it was done before, or somebody does it.
+    ///
+    /// # Errors
+    /// Those of the future.
+    pub async fn run_within(&self) -> Result<bool> {
+        match self.todo.go(&self.tasks, self.is_held, false) {
+            Some(go) => go.run().await,
+            None => Ok(false),
+        }
+    }
+
     /// Drops the work: nothing will be undone.
     pub fn forget(self) {
         let job = lock(&self.todo.0).job.take();
@@ -317,36 +330,4 @@ impl fmt::Debug for Undoing {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::{
-        Barrier,
-        atomic::{AtomicU32, Ordering},
-    };
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn it_is_done_once_whoever_begins_it_and_whoever_closes_waits_for_it() {
-        for round in 0..20_000 {
-            let (done, tasks, both) =
-                (Arc::new(AtomicU32::new(0)), Tasks::default(), Arc::new(Barrier::new(2)));
-            let doing = done.clone();
-            let undo = tasks.undo(async move {
-                doing.fetch_add(1, Ordering::SeqCst);
-                Ok(true)
-            });
-            let (weak, closing, there) = (undo.weak(), tasks.clone(), both.clone());
-            let closes = tokio::task::spawn_blocking(move || {
-                there.wait();
-                weak.begin(&closing);
-            });
-            let runs = tokio::spawn(async move {
-                both.wait();
-                undo.run().await
-            });
-            closes.await.unwrap();
-            tasks.finish().await.unwrap();
-            assert_eq!(done.load(Ordering::SeqCst), 1, "round {round}: it was begun, and is not done");
-            assert!(runs.await.unwrap().is_ok());
-        }
-    }
-}
+mod tests;

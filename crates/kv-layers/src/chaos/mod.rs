@@ -1,11 +1,11 @@
 //! `Chaos`: calls that fail, answers that are lost, for tests.
 
+mod delay;
 mod dice;
 
 use dice::{Dice, count};
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Fence, Health, Holder, Key, Result, Written,
-    backend::stream,
     driver::{
         Acquired, Batch, Cursor, Deadline, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions,
         LockOptions, LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions,
@@ -13,7 +13,7 @@ use kv_core::{
     },
 };
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -165,7 +165,7 @@ impl Chaos {
         }
         count(&self.dice.delayed);
         let pause = self.longest.mul_f64(self.dice.roll());
-        let waited = deadline.limit(tokio::time::sleep(pause)).await;
+        let waited = deadline.limit(delay::wait(pause)).await;
         waited.ok_or_else(|| {
             let why = format!("the layer `Chaos` sent nothing within {deadline}");
             Error::new(ErrorKind::Timeout, why)
@@ -258,7 +258,7 @@ impl Store for Chaotic {
             return Ok(changes);
         }
         let chaos = self.chaos.clone();
-        Ok(held_back(changes, chaos))
+        Ok(delay::held_back(changes, chaos))
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
@@ -347,16 +347,4 @@ impl Store for Chaotic {
     async fn close(&self) -> Result<()> {
         self.below().close().await
     }
-}
-
-/// Returns the watch, some of whose events are held back, and with them all that come behind.
-fn held_back(mut changes: WatchStream, chaos: Chaos) -> WatchStream {
-    stream(|out| async move {
-        while let Some(event) = poll_fn(|cx| changes.as_mut().poll_next(cx)).await {
-            // Without a deadline nothing can fail.
-            let _ = chaos.may_wait(Deadline::NEVER).await;
-            out.send(event?).await;
-        }
-        Ok(())
-    })
 }

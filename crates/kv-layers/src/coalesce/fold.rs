@@ -13,6 +13,18 @@ pub(super) struct Fold {
     versions: HashMap<Key, Version>,
     /// The hashes of all keys with their versions, joined by exclusive or.
     digest: u64,
+    is_synced: bool,
+    last: Option<Last>,
+}
+
+/// The last change that a watch has told behind a `Synced`. No other one of its key is like it: a
+/// version is given once, and ends once.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Last {
+    key: Key,
+    /// The version that was put, or that ended.
+    version: Version,
+    is_end: bool,
 }
 
 impl Fold {
@@ -20,20 +32,37 @@ impl Fold {
     /// random: nobody can choose names by which two folds that differ have one digest.
     pub(super) fn apply(&mut self, event: &WatchEvent, hashes: &RandomState) {
         let hash = |key: &Key, version: Version| hashes.hash_one((key.as_str(), version));
-        match event {
+        let told = match event {
             WatchEvent::Put(entry) => {
                 if let Some(before) = self.versions.insert(entry.key.clone(), entry.version) {
                     self.digest ^= hash(&entry.key, before);
                 }
                 self.digest ^= hash(&entry.key, entry.version);
+                Some(Last { key: entry.key.clone(), version: entry.version, is_end: false })
             }
-            WatchEvent::Delete { key, .. } => {
-                if let Some(before) = self.versions.remove(key) {
-                    self.digest ^= hash(key, before);
-                }
+            WatchEvent::Delete { key, .. } => self.versions.remove(key).map(|before| {
+                self.digest ^= hash(key, before);
+                Last { key: key.clone(), version: before, is_end: true }
+            }),
+            // What was told until here was in no order.
+            WatchEvent::Synced => {
+                (self.is_synced, self.last) = (true, None);
+                None
             }
-            WatchEvent::Synced => {}
+        };
+        if self.is_synced && told.is_some() {
+            self.last = told;
         }
+    }
+
+    /// Tells whether all that was there has been told.
+    pub(super) fn is_synced(&self) -> bool {
+        self.is_synced
+    }
+
+    /// Returns the last change since the last `Synced`.
+    pub(super) fn last(&self) -> Option<&Last> {
+        self.last.as_ref()
     }
 
     /// Tells whether the other one has the same keys at the same versions.
@@ -79,5 +108,21 @@ mod tests {
             assert!(!one.is_like(&fold(&differs)), "{differs:?}");
         }
         assert!(fold(&[put("a", 1), delete("a")]).is_like(&Fold::default()));
+    }
+
+    #[test]
+    fn the_last_change_tells_apart_what_comes_to_the_same_again() {
+        let hashes = RandomState::new();
+        let mut fold = Fold::default();
+        let mut told = |event| {
+            fold.apply(&event, &hashes);
+            fold.last().map(|last| (last.version, last.is_end))
+        };
+        assert_eq!((told(put("a", 1)), told(WatchEvent::Synced)), (None, None), "a list has no order");
+        assert_eq!(told(delete("a")), Some((Version::new(1, 0), true)));
+        assert_eq!(told(put("a", 2)), Some((Version::new(2, 0), false)));
+        assert_eq!(told(delete("a")), Some((Version::new(2, 0), true)));
+        assert_eq!(told(delete("a")), Some((Version::new(2, 0), true)), "it was gone before");
+        assert_eq!(told(WatchEvent::Synced), None);
     }
 }

@@ -22,13 +22,16 @@ use upstream::Upstreams;
 /// sends each change once to the process, and not once to each reader.
 ///
 /// Every promise of a watch is kept. To begin with what is there *now*, a new reader opens a watch
-/// of its own below, and closes it as soon as the shared one has come to the same keys and
-/// versions; where others write all the time, that may take a while, in which nothing is missed. A
-/// reader that is too slow loses what waits for it, and begins again in the same way; the others
-/// do not notice. A watch of `app` and one of `app/x` are two.
+/// of its own below. It closes that as soon as the shared one is seen to be at the same place: by
+/// the same keys and versions, and the same last change. Where nothing has changed since it began,
+/// it waits for a moment in which neither tells anything. Where others write all the time, that may
+/// take a while, in which nothing is missed. A reader that is too slow loses what waits for it, and
+/// begins again in the same way; the others do not notice. A watch of `app` and one of `app/x` are
+/// two.
 ///
-/// A shared watch runs in the runtime of its first reader, and ends with its last reader. When
-/// that runtime ends first, the others begin another one.
+/// A shared watch is that of one runtime, since one that stands still would hold up the readers in
+/// the others. It ends with its last reader. A watch that is read in another runtime than before
+/// begins anew there, and tells what differs.
 ///
 /// Backends that share a source among all watches of a store by themselves gain little; those that
 /// open a stream for each watch, as `kv-etcd` does, gain most.

@@ -5,15 +5,22 @@ use super::{
     upstream::{Link, Upstreams, next},
 };
 use kv_core::{
-    Error, ErrorKind, Key, Result, Version, WatchEvent,
+    Error, ErrorKind, Key, Result, Version, WatchEvent, Watching,
     backend::watch::{Change, Detail, Listed, Listing, Source, WatchState},
     driver::{Target, WatchOptions, WatchStream},
 };
-use std::{collections::VecDeque, future::pending, sync::Arc};
+use std::{collections::VecDeque, future::pending, hash::RandomState, sync::Arc, time::Duration};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until},
+};
 
 /// The most keys, and the most bytes of values, of one page.
 const PAGE_KEYS: usize = 1000;
 const PAGE_BYTES: usize = 1 << 20;
+/// The time in which neither watch tells anything, by which the shared one is taken to have told
+/// all that was before.
+const QUIET: Duration = Duration::from_millis(50);
 
 /// A reader of a target, as a source of the watch engine.
 pub(super) struct Reader {
@@ -21,6 +28,8 @@ pub(super) struct Reader {
     target: Target,
     options: WatchOptions,
     backend: &'static str,
+    /// The changes of the target come in one order, or some of them may be skipped.
+    is_ordered: bool,
     feed: Feed,
     /// `None` where there is no shared watch to join, or where the last one is over for good.
     link: Option<Link>,
@@ -41,17 +50,34 @@ enum Feed {
 struct Own {
     changes: WatchStream,
     fold: Fold,
-    is_synced: bool,
     /// What was told before the first `Synced`, and is no part of a list.
     late: VecDeque<WatchEvent>,
+    /// The moment at which it has been quiet for long enough, unless something is told before;
+    /// `None` once that was of no use.
+    quiet: Option<Instant>,
+}
+
+impl Own {
+    fn apply(&mut self, event: &WatchEvent, hashes: &RandomState) {
+        self.fold.apply(event, hashes);
+        self.heard();
+    }
+
+    /// Notes that something was told, by this watch or by the shared one.
+    fn heard(&mut self) {
+        self.quiet = Some(Instant::now() + QUIET);
+    }
 }
 
 impl Reader {
     pub(super) fn new(upstreams: &Arc<Upstreams>, target: &Target, options: &WatchOptions) -> Self {
-        let backend = upstreams.store.as_ref().capabilities().backend;
+        let can = upstreams.store.as_ref().capabilities();
+        let is_ordered =
+            can.watch_ordered || can.watch == Watching::NewestState || !matches!(target, Target::Tree(_));
+        let (upstreams, backend) = (upstreams.clone(), can.backend);
         let (target, options) = (target.clone(), options.clone());
         let (feed, link, is_listing) = (Feed::None, None, false);
-        Self { upstreams: upstreams.clone(), target, options, backend, feed, link, is_listing }
+        Self { upstreams, target, options, backend, is_ordered, feed, link, is_listing }
     }
 
     fn join(&mut self) {
@@ -62,7 +88,7 @@ impl Reader {
     async fn begin(&mut self) -> Result<()> {
         let changes = self.upstreams.store.as_ref().watch(&self.target, &self.options).await?;
         let (fold, late) = (Fold::default(), VecDeque::new());
-        self.feed = Feed::Own(Own { changes, fold, is_synced: false, late });
+        self.feed = Feed::Own(Own { changes, fold, late, quiet: None });
         Ok(())
     }
 
@@ -72,7 +98,7 @@ impl Reader {
             return Err(Error::new(ErrorKind::Other, "the watch that was listed has ended"));
         };
         let (mut entries, mut bytes) = (Vec::new(), 0);
-        while !own.is_synced && entries.len() < PAGE_KEYS && bytes < PAGE_BYTES {
+        while !own.fold.is_synced() && entries.len() < PAGE_KEYS && bytes < PAGE_BYTES {
             let event = match next(&mut own.changes).await {
                 Ok(event) => event,
                 Err(e) => {
@@ -80,7 +106,7 @@ impl Reader {
                     return Err(e);
                 }
             };
-            own.fold.apply(&event, &self.upstreams.hashes);
+            own.apply(&event, &self.upstreams.hashes);
             match event {
                 WatchEvent::Put(entry) => {
                     bytes += entry.value.len();
@@ -88,18 +114,18 @@ impl Reader {
                 }
                 // It may be on an earlier page.
                 delete @ WatchEvent::Delete { .. } => own.late.push_back(delete),
-                WatchEvent::Synced => own.is_synced = true,
+                WatchEvent::Synced => {}
             }
         }
-        let next = (!own.is_synced).then_some(());
-        self.switch();
+        let next = (!own.fold.is_synced()).then_some(());
         Ok(Listing::Page { entries, position: None, next })
     }
 
-    /// Goes on by the shared watch, if it has come to all that the own one has told.
-    fn switch(&mut self) -> bool {
+    /// Goes on by the shared watch, if it has come to all that the own one has told, and no
+    /// further.
+    fn switch(&mut self, is_quiet: bool) -> bool {
         let (Feed::Own(own), Some(link)) = (&self.feed, &self.link) else { return false };
-        let is_at = own.is_synced && own.late.is_empty() && link.is_at(&own.fold);
+        let is_at = own.late.is_empty() && link.is_at(&own.fold, self.is_ordered, is_quiet);
         if is_at {
             self.feed = Feed::Shared;
         }
@@ -116,7 +142,7 @@ impl Reader {
         let there = match &self.feed {
             Feed::None => None,
             Feed::Shared => self.link.as_ref()?.is_as(delivered.len(), at),
-            Feed::Own(own) if !own.is_synced || own.fold.len() != delivered.len() => None,
+            Feed::Own(own) if !own.fold.is_synced() || own.fold.len() != delivered.len() => None,
             Feed::Own(own) => {
                 let all = own.fold.iter();
                 all.map(|(key, version)| (at(key) == Some(version)).then(|| (key.clone(), version))).collect()
@@ -135,7 +161,7 @@ impl Source for Reader {
     }
 
     async fn subscribe(&mut self) -> Result<()> {
-        if self.link.as_ref().is_none_or(Link::is_over) {
+        if self.link.as_ref().is_none_or(|link| link.is_over() || link.is_elsewhere()) {
             if matches!(self.feed, Feed::Shared) {
                 self.feed = Feed::None;
             }
@@ -173,11 +199,17 @@ impl Source for Reader {
             if let Some(event) = own.late.pop_front() {
                 return Ok(Change::Event(event));
             }
-            if self.switch() {
+            if self.switch(false) {
                 continue;
             }
             let Feed::Own(own) = &mut self.feed else { continue };
-            let link = self.link.as_ref();
+            let (link, quiet) = (self.link.as_ref(), own.quiet);
+            let is_quiet = async {
+                match quiet {
+                    Some(until) => sleep_until(until).await,
+                    None => pending().await,
+                }
+            };
             let shared = async {
                 match link {
                     Some(link) => link.next().await,
@@ -190,13 +222,20 @@ impl Source for Reader {
                     let event = event.inspect_err(|_| self.feed = Feed::None)?;
                     return Ok(self.told(event));
                 }
-                news = shared => match news {
+                news = shared => {
                     // The shared watch has come further.
-                    Ok(Some(_)) => {}
-                    Ok(None) if self.link.as_ref().is_some_and(Link::is_over) => self.join(),
-                    Ok(None) => {}
-                    Err(_) => self.link = None,
-                },
+                    own.heard();
+                    match news {
+                        Ok(None) if self.link.as_ref().is_some_and(Link::is_over) => self.join(),
+                        Ok(_) => {}
+                        Err(_) => self.link = None,
+                    }
+                }
+                // By now neither has anything more to tell.
+                () = is_quiet, if link.is_some() && Handle::try_current().is_ok() => {
+                    own.quiet = None;
+                    self.switch(true);
+                }
             }
         }
     }
@@ -212,7 +251,7 @@ impl Reader {
     /// Notes an event of the own watch, and returns what it is to the engine.
     fn told(&mut self, event: WatchEvent) -> Change {
         if let Feed::Own(own) = &mut self.feed {
-            own.fold.apply(&event, &self.upstreams.hashes);
+            own.apply(&event, &self.upstreams.hashes);
         }
         match event {
             WatchEvent::Synced => Change::Lagged,

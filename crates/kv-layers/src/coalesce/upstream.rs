@@ -14,7 +14,10 @@ use std::{
     mem,
     sync::{Arc, Weak},
 };
-use tokio::{runtime::Handle, task::coop::consume_budget};
+use tokio::{
+    runtime::{Handle, Id},
+    task::coop::consume_budget,
+};
 
 /// Returns the next event of a watch.
 ///
@@ -27,11 +30,12 @@ pub(super) async fn next(changes: &mut WatchStream) -> Result<WatchEvent> {
     }
 }
 
-/// The watches of one store, of each target one.
+/// The watches of one store: of each target one in each runtime, since one that stands still would
+/// hold up the readers in the others.
 pub(super) struct Upstreams {
     pub(super) store: Arc<dyn Store>,
     pub(super) hashes: RandomState,
-    open: Mutex<HashMap<Target, Weak<Upstream>>>,
+    open: Mutex<HashMap<(Id, Target), Weak<Upstream>>>,
 }
 
 impl Upstreams {
@@ -43,8 +47,8 @@ impl Upstreams {
     /// could read it.
     pub(super) fn join(&self, target: &Target, options: &WatchOptions) -> Option<Link> {
         let runtime = Handle::try_current().ok()?;
-        let mut open = self.open.lock();
-        let there = open.get(target).and_then(Weak::upgrade);
+        let (mut open, place) = (self.open.lock(), (runtime.id(), target.clone()));
+        let there = open.get(&place).and_then(Weak::upgrade);
         if let Some(link) = there.and_then(Link::of) {
             return Some(link);
         }
@@ -54,8 +58,9 @@ impl Upstreams {
         let state = Arc::new(State { told: Mutex::default(), hashes: self.hashes.clone() });
         let over = Over(state.clone());
         let task = runtime.spawn(follow(over, self.store.clone(), target.clone(), options.clone()));
-        let upstream = Arc::new(Upstream { state, task: AbortOnDrop::new(task.abort_handle()) });
-        open.insert(target.clone(), Arc::downgrade(&upstream));
+        let task = AbortOnDrop::new(task.abort_handle());
+        let upstream = Arc::new(Upstream { state, runtime: runtime.id(), task });
+        open.insert(place, Arc::downgrade(&upstream));
         Link::of(upstream)
     }
 
@@ -79,6 +84,8 @@ impl fmt::Debug for Upstreams {
 /// One watch of the store below; it ends with the last reader.
 struct Upstream {
     state: Arc<State>,
+    /// The runtime that reads it.
+    runtime: Id,
     task: AbortOnDrop,
 }
 
@@ -90,9 +97,8 @@ struct State {
 
 #[derive(Default)]
 struct Told {
+    /// What was told by the stream that is read now.
     fold: Fold,
-    /// All that was there has been told, by the stream that is read now.
-    is_synced: bool,
     is_over: bool,
     readers: Vec<Arc<Inbox<WatchEvent>>>,
 }
@@ -103,7 +109,6 @@ impl State {
     fn tell(&self, event: &WatchEvent) {
         let mut told = self.told.lock();
         told.fold.apply(event, &self.hashes);
-        told.is_synced |= *event == WatchEvent::Synced;
         let bytes = if let WatchEvent::Put(entry) = event { entry.value.len() } else { 0 };
         told.readers.iter().for_each(|reader| reader.push(event.clone(), bytes));
     }
@@ -111,7 +116,7 @@ impl State {
     /// Notes that another stream is read from now on: nobody knows what was not told in between.
     fn begin_anew(&self) {
         let mut told = self.told.lock();
-        (told.fold, told.is_synced) = (Fold::default(), false);
+        told.fold = Fold::default();
         told.readers.iter().for_each(|reader| reader.lag());
     }
 
@@ -209,11 +214,25 @@ impl Link {
         self.upstream.state.told.lock().is_over
     }
 
-    /// Tells whether the watch has come to what this fold has. If so, the events that come are
-    /// those from here on.
-    pub(super) fn is_at(&self, fold: &Fold) -> bool {
+    /// Tells whether another runtime reads the watch than the one that asks.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        Handle::try_current().is_ok_and(|here| here.id() != self.upstream.runtime)
+    }
+
+    /// Tells whether the watch is where another one is that has told this. If so, the events that
+    /// come are those from here on.
+    ///
+    /// The same keys and versions alone do not show that: what was put and has ended leaves nothing
+    /// behind, and would be told again, or never. It takes a change that both have told last, where
+    /// changes come in one order; without any, a moment in which neither told anything.
+    pub(super) fn is_at(&self, fold: &Fold, is_ordered: bool, is_quiet: bool) -> bool {
         let told = self.upstream.state.told.lock();
-        let is_at = !told.is_over && told.is_synced && told.fold.is_like(fold);
+        let is_there = match fold.last() {
+            None => is_quiet,
+            last => (is_ordered || is_quiet) && told.fold.last() == last,
+        };
+        let is_synced = fold.is_synced() && told.fold.is_synced();
+        let is_at = !told.is_over && is_synced && is_there && told.fold.is_like(fold);
         if is_at {
             self.inbox.clear();
         }
@@ -228,7 +247,7 @@ impl Link {
         delivered: impl Fn(&Key) -> Option<Version>,
     ) -> Option<Vec<(Key, Version)>> {
         let told = self.upstream.state.told.lock();
-        if told.is_over || !told.is_synced || told.fold.len() != many {
+        if told.is_over || !told.fold.is_synced() || told.fold.len() != many {
             return None;
         }
         let there = told

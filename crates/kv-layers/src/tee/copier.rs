@@ -1,11 +1,12 @@
 //! Copies what was written to one store into the other.
 
+use super::leases::Leases;
 use kv_core::{
-    Bytes, Directory, Entry, Error, ErrorKind, Item, Key, LeaseId, Result, Version,
+    Bytes, Directory, Entry, Error, ErrorKind, Item, Key, Result, Version,
     backend::{Mutex, Outage, Tasks},
     driver::{Deadline, Expect, ListOptions, PutOptions, ReadOptions, Store, WriteOptions},
 };
-use std::{collections::HashMap, mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc, thread, time::Duration};
 use tokio::{runtime::Handle, sync::oneshot};
 
 /// The time that one key, or one page of keys, has to be copied.
@@ -50,9 +51,54 @@ pub(super) struct Copier {
     /// The time for which a write waits for its copy.
     pub(super) patience: Duration,
     pub(super) tell: Arc<Tell>,
-    /// The other store's name of each lease.
-    pub(super) leases: Mutex<HashMap<LeaseId, LeaseId>>,
+    pub(super) leases: Leases,
+    /// The copies that were cut off by the end of their runtime.
+    pub(super) cut: Mutex<Vec<Job>>,
     pub(super) outage: Mutex<Outage>,
+}
+
+/// What is to be copied in one go.
+#[derive(Default)]
+pub(super) struct Job {
+    writes: Vec<Mine>,
+    /// The directory that was deleted.
+    tree: Option<Directory>,
+}
+
+impl Job {
+    fn is_nothing(&self) -> bool {
+        self.writes.is_empty() && self.tree.is_none()
+    }
+
+    /// Returns what it is about, for whoever is told of failures.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let keys = self.writes.iter().map(|mine| mine.key.as_str());
+        keys.chain(self.tree.as_ref().map(Directory::as_str))
+    }
+}
+
+/// A copy that is being made. Dropped before its end, as by the end of its runtime, it is left to
+/// the next one: made twice, or late, a copy does no harm.
+struct Running {
+    copier: Arc<Copier>,
+    job: Job,
+}
+
+impl Running {
+    async fn run(mut self) {
+        self.copier.make(&self.job).await;
+        self.job = Job::default();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let job = mem::take(&mut self.job);
+        // What panicked would do so again.
+        if !job.is_nothing() && !thread::panicking() {
+            self.copier.cut.lock().push(job);
+        }
+    }
 }
 
 impl Copier {
@@ -111,14 +157,9 @@ impl Copier {
         if let Some(ttl) = options.ttl {
             can.ttl.as_ref().ok_or_else(|| can.unsupported("TTLs"))?.grant(ttl)?;
         }
-        let lease = options.lease.as_ref().map(|lease| self.lease(lease)).transpose()?;
+        let lease = options.lease.as_ref().map(|lease| self.leases.name(lease)).transpose()?;
         let options = PutOptions::default().ttl(options.ttl).lease(lease).deadline(deadline);
         self.to.as_ref().put(key, value, expect, &options).await.map(drop)
-    }
-
-    fn lease(&self, own: &LeaseId) -> Result<LeaseId> {
-        let theirs = self.leases.lock().get(own).cloned();
-        theirs.ok_or_else(|| Error::new(ErrorKind::LeaseLost, "the other store has not granted this lease"))
     }
 
     /// Deletes, in the other store, what lies below the directory and is not in the own one.
@@ -149,13 +190,31 @@ impl Copier {
         }
     }
 
-    async fn run(&self, writes: Vec<Mine>, tree: Option<Directory>) {
-        for mine in &writes {
+    async fn make(&self, job: &Job) {
+        for mine in &job.writes {
             self.note(mine.key.as_str(), self.copy(mine).await);
         }
-        if let Some(directory) = tree {
-            self.note(directory.as_str(), self.sweep(&directory).await);
+        if let Some(directory) = &job.tree {
+            self.note(directory.as_str(), self.sweep(directory).await);
         }
+    }
+
+    /// Begins a copy in the background, and returns what ends when that is done.
+    fn begin(self: &Arc<Self>, job: Job) -> oneshot::Receiver<()> {
+        let (running, (copied, done)) = (Running { copier: self.clone(), job }, oneshot::channel());
+        self.tasks.spawn(async move {
+            running.run().await;
+            drop(copied);
+            Ok(())
+        });
+        done
+    }
+
+    /// Begins anew, in this runtime, what was cut off by the end of another one.
+    pub(super) fn resume(self: &Arc<Self>) {
+        // It is begun outside of the lock: what is cut off at once comes back.
+        let cut = mem::take(&mut *self.cut.lock());
+        cut.into_iter().for_each(|job| drop(self.begin(job)));
     }
 }
 
@@ -163,18 +222,16 @@ impl Copier {
 /// knows whether they were made, and they are looked for.
 pub(super) struct Pending {
     copier: Arc<Copier>,
-    writes: Vec<Mine>,
-    /// The directory that was deleted.
-    tree: Option<Directory>,
+    job: Job,
 }
 
 impl Pending {
     pub(super) fn new(copier: &Arc<Copier>, writes: Vec<Mine>) -> Self {
-        Self { copier: copier.clone(), writes, tree: None }
+        Self { copier: copier.clone(), job: Job { writes, tree: None } }
     }
 
     pub(super) fn tree(copier: &Arc<Copier>, directory: &Directory) -> Self {
-        Self { copier: copier.clone(), writes: Vec::new(), tree: Some(directory.clone()) }
+        Self { copier: copier.clone(), job: Job { writes: Vec::new(), tree: Some(directory.clone()) } }
     }
 
     /// Ends this by the answer to the writes, of which `versions` gives those of the puts.
@@ -186,7 +243,7 @@ impl Pending {
     ) {
         match answer {
             Ok(answer) => {
-                for (at, mine) in self.writes.iter_mut().enumerate() {
+                for (at, mine) in self.job.writes.iter_mut().enumerate() {
                     mine.version = versions(answer, at);
                 }
             }
@@ -203,30 +260,24 @@ impl Pending {
 
     /// Ends this without a copy: nothing was written.
     pub(super) fn forget(mut self) {
-        (self.writes, self.tree) = (Vec::new(), None);
+        self.job = Job::default();
     }
 
     /// Begins to copy in the background, and returns what ends when that is done.
     fn begin(&mut self) -> Option<oneshot::Receiver<()>> {
-        let (writes, tree) = (mem::take(&mut self.writes), self.tree.take());
-        if writes.is_empty() && tree.is_none() {
+        let job = mem::take(&mut self.job);
+        if job.is_nothing() {
             return None;
         }
         if Handle::try_current().is_err() {
-            let names = writes.iter().map(|mine| mine.key.as_str());
-            for name in names.chain(tree.as_ref().map(Directory::as_str)) {
+            for name in job.names() {
                 let why = "there is no runtime in which it could be copied";
                 self.copier.note(name, Err(Error::new(ErrorKind::Closed, why)));
             }
             return None;
         }
-        let (copier, (copied, done)) = (self.copier.clone(), oneshot::channel());
-        self.copier.tasks.spawn(async move {
-            copier.run(writes, tree).await;
-            drop(copied);
-            Ok(())
-        });
-        Some(done)
+        self.copier.resume();
+        Some(self.copier.begin(job))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod compare;
 mod copier;
+mod leases;
 
 use copier::{Copier, Mine, Pending, Tell};
 use kv_core::{
@@ -13,7 +14,8 @@ use kv_core::{
         Write, WriteOptions, async_trait,
     },
 };
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use leases::Leases;
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A layer that copies what is written to the store below into another store: for moving to
 /// another backend while programs go on.
@@ -51,14 +53,16 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 /// Those of the store below. A copy that fails is no error of the call.
 ///
 /// # Cancel safety
-/// That of the store below; the copy of a write that is dropped is made in the background. `close`
-/// waits for all copies, and closes both stores.
+/// That of the store below; the copy of a write that is dropped is made in the background. What the
+/// end of a runtime cuts off is made with the next write, or by `close`, which waits for all
+/// copies, and closes both stores.
 ///
 /// # Cost
 /// A write makes four requests more: a read of the other store and two of this one, and a
 /// conditional write. It waits for them up to its deadline, and [half a second](Self::patience) at
-/// most, while the other store is slow or away. A deletion of a tree reads each key that is left
-/// of it in the other store. Reads, watches and locks cost nothing.
+/// most, while the other store is slow or away; so does a lease for the other store's. A deletion
+/// of a tree reads each key that is left of it in the other store. Reads, watches and locks cost
+/// nothing.
 ///
 /// # Example
 /// ```
@@ -123,8 +127,9 @@ impl Tee {
         Self { to: other, patience: Duration::from_millis(500), tell: Arc::new(|_, _| {}) }
     }
 
-    /// Sets how long a write waits for its copy at most: half a second unless it is set. The copy
-    /// goes on behind it.
+    /// Sets how long a write waits for its copy at most, and a lease for that of the other store:
+    /// half a second unless it is set. A copy goes on behind it; where the other store has not
+    /// granted the lease by then, what is put under it is not copied.
     #[must_use]
     pub fn patience(mut self, most: Duration) -> Self {
         self.patience = most;
@@ -157,7 +162,8 @@ impl Layer for Tee {
             tasks: Tasks::default(),
             patience: self.patience,
             tell: self.tell.clone(),
-            leases: Mutex::new(HashMap::new()),
+            leases: Leases::default(),
+            cut: Mutex::default(),
             outage,
         };
         Arc::new(Teed { inner, capabilities, copier: Arc::new(copier) })
@@ -284,30 +290,7 @@ impl Store for Teed {
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-        let Leased { id, ttl, alive, revoke } = self.below().lease(ttl, options).await?;
-        let theirs = match self.copier.to.as_ref().lease(ttl, options).await {
-            Ok(theirs) => theirs,
-            Err(e) => {
-                // What is put under the lease is not copied then, and each of it is told.
-                self.copier.note(id.as_str(), Err(e));
-                return Ok(Leased { id, ttl, alive, revoke });
-            }
-        };
-        self.copier.leases.lock().insert(id.clone(), theirs.id.clone());
-        let (copier, own) = (self.copier.clone(), id.clone());
-        let revoke = self.copier.tasks.undo(async move {
-            let (revoked, copying) = (revoke.run().await, copier.clone());
-            // An other store that is away holds nobody up.
-            copier.tasks.spawn(async move {
-                let Leased { alive: renewed, revoke: their_revoke, .. } = theirs;
-                copying.leases.lock().remove(&own);
-                copying.note(own.as_str(), their_revoke.run().await.map(drop));
-                drop(renewed);
-                Ok(())
-            });
-            revoked
-        });
-        Ok(Leased { id, ttl, alive, revoke })
+        self.copier.grant(ttl, options).await
     }
 
     async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
@@ -359,6 +342,10 @@ impl Store for Teed {
 
     async fn close(&self) -> Result<()> {
         let copied = self.copier.tasks.finish().await;
+        // The end of another runtime may have cut it off.
+        self.copier.resume();
+        self.copier.revoke_all();
+        let copied = copied.and(self.copier.tasks.finish().await);
         let (ours, theirs) = (self.below().close().await, self.copier.to.as_ref().close().await);
         copied.and(ours).and(theirs)
     }

@@ -1,5 +1,5 @@
 //! A layer for these tests, which stands below the one that is tried: it counts the watches that
-//! are open, and has puts of one key wait until the test lets them go on.
+//! are open, and has them, and puts of one key, wait until the test lets them go on.
 
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
@@ -17,7 +17,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// The key whose puts wait.
 pub(crate) const SLOW: &str = "slow";
@@ -33,13 +33,15 @@ struct Shared {
     puts: AtomicUsize,
     go: Semaphore,
     ahead: AtomicUsize,
+    /// The number of the first watch that is not held.
+    held: watch::Sender<usize>,
 }
 
 impl Below {
     pub(crate) fn new() -> Self {
         let n = AtomicUsize::default;
         let (open, begun, puts, go, ahead) = (n(), n(), n(), Semaphore::new(0), n());
-        Self(Arc::new(Shared { open, begun, puts, go, ahead }))
+        Self(Arc::new(Shared { open, begun, puts, go, ahead, held: watch::Sender::new(0) }))
     }
 
     /// Counts the watches that are open.
@@ -50,6 +52,16 @@ impl Below {
     /// Counts the watches that were begun.
     pub(crate) fn begun(&self) -> usize {
         self.0.begun.load(Ordering::SeqCst)
+    }
+
+    /// Holds the events of all watches that were begun, until [`release`](Self::release).
+    pub(crate) fn hold(&self) {
+        self.0.held.send_replace(self.begun());
+    }
+
+    /// Lets all events go on.
+    pub(crate) fn release(&self) {
+        self.0.held.send_replace(0);
     }
 
     /// Counts the puts of the slow key that wait.
@@ -137,11 +149,13 @@ impl Store for Counted {
 
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
         let mut changes = self.below().watch(target, options).await?;
-        self.shared.begun.fetch_add(1, Ordering::SeqCst);
+        let number = self.shared.begun.fetch_add(1, Ordering::SeqCst);
+        let mut held = self.shared.held.subscribe();
         let (counting, _) = Counting::new(&self.shared, |shared| &shared.open);
         Ok(kv_core::backend::stream(|out| async move {
             let _counting = counting;
             while let Some(event) = poll_fn(|cx| changes.as_mut().poll_next(cx)).await {
+                let _ = held.wait_for(|first| number >= *first).await;
                 out.send(event?).await;
             }
             Ok(())

@@ -5,7 +5,11 @@ use kv_core::{Kv, Result, Watch, WatchEvent};
 use kv_layers::Coalesce;
 use kv_memory::Faults;
 use std::{collections::BTreeMap, time::Duration};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+    time::timeout,
+};
 
 async fn coalesced() -> Result<(Kv, Kv, Below)> {
     let (store, below) = (kv_memory::open("memory://").await?, Below::new());
@@ -120,6 +124,50 @@ async fn a_reader_that_comes_later_sees_what_was_written_before() -> Result<()> 
 }
 
 #[tokio::test]
+async fn what_a_shared_watch_that_is_behind_has_to_tell_comes_to_no_reader_twice() -> Result<()> {
+    let (store, kv, below) = coalesced().await?;
+    let mut first = readers(&kv, 1, &["end"]).await?;
+    until_open(&below, 1).await;
+    below.hold();
+    let version = store.put("d/a", "").await?.version;
+    let mut watch = kv.watch_tree("d").await?;
+    let put = watch.event().await?;
+    assert!(matches!(&put, WatchEvent::Put(entry) if entry.version == version), "{put:?}");
+    assert_eq!(watch.event().await?, WatchEvent::Synced);
+    store.delete("d/a").await?;
+    let ended = watch.event().await?;
+    assert!(matches!(ended, WatchEvent::Delete { .. }), "{ended:?}");
+    // There is again what was there when the shared watch was held: nothing.
+    let more = timeout(Duration::from_millis(100), watch.event()).await;
+    assert!(more.is_err(), "{more:?}");
+    below.release();
+    store.put("d/end", "end").await?;
+    let next = watch.event().await?;
+    assert!(matches!(&next, WatchEvent::Put(entry) if entry.key.as_str() == "d/end"), "{next:?}");
+    let _ended = first.join_next().await.expect("a reader").expect("it does not panic")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_came_and_went_before_the_own_watch_told_it_is_told() -> Result<()> {
+    let (store, kv, below) = coalesced().await?;
+    let mut first = readers(&kv, 1, &["end"]).await?;
+    until_open(&below, 1).await;
+    let mut watch = kv.watch_tree("d").await?;
+    assert_eq!(watch.event().await?, WatchEvent::Synced);
+    // The shared watch tells of both while nobody asks this one for more.
+    store.put("d/a", "").await?;
+    store.delete("d/a").await?;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (put, ended) = (watch.event().await?, watch.event().await?);
+    assert!(matches!(put, WatchEvent::Put(_)), "{put:?}");
+    assert!(matches!(ended, WatchEvent::Delete { .. }), "{ended:?}");
+    store.put("d/end", "end").await?;
+    let _ended = first.join_next().await.expect("a reader").expect("it does not panic")?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_outage_below_is_told_to_all_by_what_differs_and_synced() -> Result<()> {
     let (store, kv, below) = coalesced().await?;
     let faults = Faults::of(&store).expect("a store in memory");
@@ -151,17 +199,65 @@ async fn an_outage_below_is_told_to_all_by_what_differs_and_synced() -> Result<(
     Ok(())
 }
 
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
+/// Reads what is there, and waits for more for long enough to join the shared watch.
+async fn joined(watch: &mut Watch) {
+    while watch.event().await.expect("an event") != WatchEvent::Synced {}
+    let more = timeout(Duration::from_millis(100), watch.event()).await;
+    assert!(more.is_err(), "{more:?}");
+}
+
+/// Reads until this key is put.
+async fn told(watch: &mut Watch, key: &str) {
+    let told = async {
+        loop {
+            match watch.event().await.expect("an event") {
+                WatchEvent::Put(entry) if entry.key.as_str() == key => break,
+                WatchEvent::Put(_) | WatchEvent::Synced => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert!(timeout(Duration::from_secs(20), told).await.is_ok(), "waited in vain for {key}");
+}
+
+#[test]
+fn readers_go_on_elsewhere_while_the_runtime_of_the_first_stands_still() {
+    let (first, second) = (runtime(), runtime());
+    let (store, kv, below) = first.block_on(coalesced()).expect("a store");
+    let mut theirs = first.block_on(async {
+        let mut watch = kv.watch_tree("d").await.expect("a watch");
+        joined(&mut watch).await;
+        watch
+    });
+    assert_eq!(below.open(), 1);
+    second.block_on(async {
+        let mut ours = kv.watch_tree("d").await.expect("a watch");
+        store.put("d/a", "1").await.expect("a put");
+        told(&mut ours, "d/a").await;
+        told(&mut theirs, "d/a").await;
+        for watch in [&mut ours, &mut theirs] {
+            let wait = timeout(Duration::from_millis(100), watch.event()).await;
+            assert!(matches!(wait, Err(_) | Ok(Ok(WatchEvent::Synced))), "{wait:?}");
+        }
+        store.put("d/b", "1").await.expect("a put");
+        told(&mut ours, "d/b").await;
+        told(&mut theirs, "d/b").await;
+    });
+    first.block_on(async {
+        store.put("d/c", "1").await.expect("a put");
+        told(&mut theirs, "d/c").await;
+    });
+}
+
 #[test]
 fn readers_outlive_the_runtime_of_the_first() {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let first = runtime();
     let second = runtime();
     let (store, kv, below) = first.block_on(coalesced()).expect("a store");
-    let joined = async |watch: &mut Watch| {
-        while watch.event().await.expect("an event") != WatchEvent::Synced {}
-        let more = timeout(Duration::from_millis(100), watch.event()).await;
-        assert!(more.is_err(), "{more:?}");
-    };
     let mut theirs = first.block_on(async {
         let mut watch = kv.watch_tree("d").await.expect("a watch");
         joined(&mut watch).await;
@@ -174,13 +270,7 @@ fn readers_outlive_the_runtime_of_the_first() {
         joined(&mut ours).await;
         store.put("d/a", "1").await.expect("a put");
         for watch in [&mut ours, &mut theirs] {
-            loop {
-                match watch.event().await.expect("an event") {
-                    WatchEvent::Put(entry) => break assert_eq!(entry.key.as_str(), "d/a"),
-                    WatchEvent::Synced => {}
-                    other => panic!("{other:?}"),
-                }
-            }
+            told(watch, "d/a").await;
         }
     });
 }

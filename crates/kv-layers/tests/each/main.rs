@@ -7,5 +7,6 @@ mod encrypt;
 mod limit;
 mod prefix;
 mod read_only;
+mod runtimes;
 mod tee;
 mod telemetry;

@@ -161,6 +161,23 @@ async fn another_store_that_is_away_is_told_and_fails_no_write() -> Result<()> {
     same(&old, &new).await
 }
 
+#[tokio::test(start_paused = true)]
+async fn another_store_that_is_away_holds_up_no_lease() -> Result<()> {
+    let open = || Config::new().clock(Clock::tokio()).open();
+    let (old, new) = (open().await?, open().await?);
+    let kv = old.clone().layer(Tee::to(new.store().clone()));
+    let away = Faults::of(&new).expect("a store in memory");
+    away.pause();
+    let began = tokio::time::Instant::now();
+    let lease = kv.lease(Duration::from_secs(60)).await?;
+    assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+    kv.put("leased", "1").lease(&lease).await?;
+    away.resume();
+    assert!(lease.revoke().await?);
+    assert!(!old.exists("leased").await?);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_write_whose_answer_is_lost_is_looked_for() -> Result<()> {
     let (old, new) = (kv_memory::open("memory://").await?, kv_memory::open("memory://").await?);

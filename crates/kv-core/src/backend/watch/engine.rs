@@ -70,7 +70,7 @@ impl<S: Source> Watch<S> {
                 Err(error) if error.is_lasting() => return Err(error),
                 Err(error) => {
                     self.failed(&error);
-                    self.failures.pause().await;
+                    rest(Here::now(), self.failures.pause()).await;
                 }
             }
         }
@@ -267,7 +267,7 @@ impl<S: Source> Watch<S> {
         }
         // Without a runtime there are no timers, and no crowd of clients.
         if Handle::try_current().is_ok() {
-            self.lists.pause().await;
+            rest(Here::now(), self.lists.pause()).await;
         }
     }
 }
@@ -284,5 +284,15 @@ async fn unless_moved<T>(
         biased;
         () = here.left(), if is_bound => Ok(None),
         answer = asked => answer.map(Some),
+    }
+}
+
+/// Pauses, until another runtime than `here` polls the watch: the timers of the first one may have
+/// ended with it, or stand still.
+async fn rest(here: Here, pause: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = here.left() => {}
+        () = pause => {}
     }
 }
