@@ -110,6 +110,7 @@ cases! {
 enum Need {
     /// Locks, and writes that depend on one.
     Fences,
+    Locks,
     Leases,
     Watches,
     /// Transactions of four conditions and writes.
@@ -128,6 +129,7 @@ async fn lacking<T: Debug>(
         Need::Fences => {
             (!c.lock.as_ref().is_some_and(|l| l.fenced_writes)).then_some("writes that depend on a lock")
         }
+        Need::Locks => c.lock.is_none().then_some("locks"),
         Need::Leases => c.lease.is_none().then_some("leases"),
         Need::Watches => (c.watch == Watching::Unsupported).then_some("watches"),
         Need::Transactions => (c.max_txn_ops < 4).then_some("transactions of four steps"),
