@@ -8,7 +8,7 @@ use common::{
     single,
 };
 use kv_core::{ErrorKind, Guard, Kv, backend::Clock};
-use kv_testsuite::Failure;
+use kv_testsuite::{Failure, Proxy};
 use std::{
     future::IntoFuture,
     time::{Duration, Instant},
@@ -180,6 +180,28 @@ async fn a_key_that_a_renewal_passes_by_lives_with_its_lease() -> Result<(), Fai
         assert!(lease.is_held() && other.exists("a").await?);
         assert!(other.exists("late").await?, "it ended after {:?}", began.elapsed());
         tokio::time::sleep(SOON).await;
+    }
+    Ok(())
+}
+
+/// The owner's own knowledge of the service's time is less than a second wide, and others may know
+/// it better.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_saw_end_is_not_said_to_have_been_alive_at_its_revocation() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = config(proxy.address(), TABLE).create(true).open().await?;
+    let other = node.config(TABLE).open().await?;
+    for _ in 0..4 {
+        let lease = kv.lease(Duration::from_secs(2)).await?;
+        kv.put("member", "").lease(&lease).await?;
+        proxy.cut().await;
+        while other.exists("member").await? {
+            tokio::time::sleep(SOON).await;
+        }
+        proxy.heal().await;
+        let revoked = lease.revoke().await;
+        assert!(!matches!(revoked, Ok(true)), "others saw its end; it said {revoked:?}");
     }
     Ok(())
 }

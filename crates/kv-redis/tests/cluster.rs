@@ -3,7 +3,11 @@
 
 mod common;
 
-use common::{Reply, cluster::Cluster, in_step};
+use common::{
+    Reply,
+    cluster::{Cluster, Role},
+    in_step,
+};
 use kv_core::{Durability, ErrorKind, Kv, Linearizable, WatchEvent};
 use kv_testsuite::{
     Failure,
@@ -75,15 +79,8 @@ async fn the_master_gives_its_place_away() -> Result<(), Failure> {
     let port = master.address.port();
     let away = async || {
         for node in &cluster.0 {
-            let role = node.resp().await?.say("ROLE").await?.list();
-            if role.get(2) == Some(&Reply::Number(port.into())) {
-                let mut resp = node.resp().await?;
-                assert_eq!(resp.say("CLUSTER FAILOVER").await?, Reply::Text(b"OK".into()));
-                return soon("another master", async {
-                    while resp.say("ROLE").await?.list()[0].text() != "master" {}
-                    Ok::<_, Failure>(())
-                })
-                .await?;
+            if node.role().await? == Role::ReplicaOf(port) {
+                return node.takes_over().await;
             }
         }
         Err("the master has a replica".into())

@@ -166,6 +166,14 @@ impl Found {
         self.ends.is_some_and(|end| time.is_over(end))
     }
 
+    /// Tells whether the item's end is still to come; `None` where it has none, or the service's
+    /// time is not known well enough to tell: others may have seen the end.
+    pub(crate) fn is_alive(&self, time: &ServiceTime) -> Option<bool> {
+        let end = self.ends?;
+        let (is_over, is_to_come) = (time.is_over(end), end > time.latest());
+        (is_over || is_to_come).then_some(is_to_come)
+    }
+
     /// Returns the attribute of a key's item that is damaged: of another type, or far in the
     /// service's future.
     pub(crate) fn damaged_key(&self, latest: Millis) -> Option<&'static str> {

@@ -89,12 +89,14 @@ impl Lease {
             }
         };
         let record = core.client.answer(RetrySafety::Repeatable, Lane::KeepAlive, deadline, delete).await?;
+        if let Some(is_alive) = record.answer.as_ref().and_then(|found| found.is_alive(time)) {
+            return Ok(is_alive);
+        }
         match record {
-            Answered { answer: Some(found), .. } if found.ends.is_some() => Ok(!found.is_over(time)),
             Answered { answer: None, is_repeat: false } => Ok(false),
-            // An earlier attempt, whose answer was lost, has deleted the record, or its end was no
-            // whole number. If that was before the lease's end for certain, it was alive; else
-            // nobody knows.
+            // An earlier attempt, whose answer was lost, has deleted the record, its end was no
+            // whole number, or may have passed. If that was before the lease's end for certain, it
+            // was alive; else nobody knows.
             _ if time.local().now() < self.state().held_until => Ok(true),
             _ => Err(unknown_whether("whether the lease was alive until then is not known")),
         }

@@ -78,13 +78,16 @@ impl Attempt {
         let answered =
             client.answer(RetrySafety::Repeatable, Lane::KeepAlive, self.deadline(), give_back).await?;
         self.core.waits.released(&self.name);
+        if let Some(is_alive) = answered.answer.as_ref().and_then(|found| found.is_alive(&client.time)) {
+            return Ok(is_alive);
+        }
         match answered.answer {
-            Some(found) => Ok(!found.is_over(&client.time)),
             None if !answered.is_repeat => Ok(false),
             // An earlier attempt, whose answer was lost, gave the lock back, whoever has it by
-            // now. If that was before the lock's end for certain, it was held; else nobody knows.
-            None if self.is_held_for_certain() => Ok(true),
-            None => Err(unknown_whether("whether the lock was held until then is not known")),
+            // now, or the end may have passed. If it was given back before the lock's end for
+            // certain, it was held; else nobody knows.
+            _ if self.is_held_for_certain() => Ok(true),
+            _ => Err(unknown_whether("whether the lock was held until then is not known")),
         }
     }
 

@@ -2,8 +2,52 @@
 
 use super::*;
 use kv_testsuite::{failover::soon, own, process::run};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// The time for which a replica that was asked to take over tries to, and a little more.
+const BY_HAND: Duration = Duration::from_secs(6);
 
 pub struct Cluster(pub Vec<Node>);
+
+/// The role of a node by its own word: a master, or the replica of the master at this port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Master,
+    ReplicaOf(u16),
+}
+
+impl Node {
+    pub async fn role(&self) -> Result<Role, Failure> {
+        let role = self.resp().await?.say("ROLE").await?.list();
+        match (role.first().map(Reply::text).as_deref(), role.get(2)) {
+            (Some("master"), _) => Ok(Role::Master),
+            (Some("slave"), Some(Reply::Number(port))) => Ok(Role::ReplicaOf(u16::try_from(*port)?)),
+            _ => Err(format!("{} is neither master nor replica: {role:?}", self.address).into()),
+        }
+    }
+
+    /// Has this replica take its master's place, with the master's help, so that they are in step.
+    pub async fn takes_over(&self) -> Result<(), Failure> {
+        let taken = async {
+            loop {
+                // `OK` says that it tries. It refuses while the link to the master is down, and
+                // gives up when the master, or most of the others, do not answer in time.
+                self.resp().await?.say("CLUSTER FAILOVER").await?;
+                let trying = async {
+                    while self.role().await? != Role::Master {
+                        sleep(Duration::from_millis(20)).await;
+                    }
+                    Ok(())
+                };
+                if let Ok(taken) = timeout(BY_HAND, trying).await {
+                    return taken;
+                }
+            }
+        };
+        soon("the replica to take the place", taken).await?
+    }
+}
 
 impl Cluster {
     /// Starts a cluster, and returns when it serves and its replicas are in step. A master is
@@ -46,7 +90,7 @@ impl Cluster {
                 if state.contains("cluster_state:ok") && state.contains("cluster_known_nodes:6") && in_step {
                     break;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                sleep(Duration::from_millis(50)).await;
             }
         }
         Ok(())
@@ -61,7 +105,7 @@ impl Cluster {
     pub async fn owner(&self, name: &str) -> Result<&Node, Failure> {
         for node in &self.0 {
             let Ok(mut resp) = node.resp().await else { continue };
-            let asked = tokio::time::timeout(std::time::Duration::from_secs(1), async {
+            let asked = timeout(Duration::from_secs(1), async {
                 let slot = match resp.ask(&[b"CLUSTER", b"KEYSLOT", name.as_bytes()]).await? {
                     Reply::Number(slot) => slot,
                     other => return Err(format!("no slot: {other:?}").into()),

@@ -1,6 +1,9 @@
 //! The members of a cluster: they are killed, paused, and take each other's places.
 
-use super::super::{cluster::Cluster, *};
+use super::super::{
+    cluster::{Cluster, Role},
+    *,
+};
 use kv_core::driver::async_trait;
 use kv_testsuite::{Server, Troubles, failover::soon, torture::nemesis::Stroke};
 use std::{
@@ -8,9 +11,6 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-
-/// The time for which a replica that was asked to take over tries to, and a little more.
-const BY_HAND: Duration = Duration::from_secs(6);
 
 pub struct Members {
     cluster: Cluster,
@@ -20,13 +20,6 @@ pub struct Members {
     pub is_spread: bool,
     /// The member that each kind of stroke met.
     met: Mutex<HashMap<Stroke, usize>>,
-}
-
-/// The role of a node by its own word: a master, or the replica of the master at this port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Master,
-    ReplicaOf(u16),
 }
 
 impl Members {
@@ -53,7 +46,7 @@ impl Members {
     async fn are(&self, is: impl Fn(Role) -> bool) -> Result<Vec<usize>, Failure> {
         let mut are = Vec::new();
         for (n, node) in self.cluster.0.iter().enumerate() {
-            if is(role(node).await?) {
+            if is(node.role().await?) {
                 are.push(n);
             }
         }
@@ -82,11 +75,11 @@ impl Members {
         let new = replica.first().map(|n| &self.cluster.0[*n]).ok_or("the master has a replica")?;
         match way {
             0 => old.daemon.kill(),
-            1 => return by_hand(new).await,
+            1 => return new.takes_over().await,
             _ => old.daemon.pause(),
         }
         soon("the replica to take over", async {
-            while role(new).await? != Role::Master {
+            while new.role().await? != Role::Master {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Ok(())
@@ -100,8 +93,8 @@ impl Members {
         if self.cluster.serves().await.is_err() {
             self.cluster.serves().await?;
         }
-        if role(self.home()).await? != Role::Master {
-            by_hand(self.home()).await?;
+        if self.home().role().await? != Role::Master {
+            self.home().takes_over().await?;
             self.cluster.serves().await?;
         }
         Ok(())
@@ -123,36 +116,6 @@ impl Members {
     fn each(&self, order: impl Fn(&Node)) {
         self.cluster.0.iter().for_each(order);
     }
-}
-
-async fn role(node: &Node) -> Result<Role, Failure> {
-    let role = node.resp().await?.say("ROLE").await?.list();
-    match (role.first().map(Reply::text).as_deref(), role.get(2)) {
-        (Some("master"), _) => Ok(Role::Master),
-        (Some("slave"), Some(Reply::Number(port))) => Ok(Role::ReplicaOf(u16::try_from(*port)?)),
-        _ => Err(format!("{} is neither master nor replica: {role:?}", node.address).into()),
-    }
-}
-
-/// Has the replica take its master's place, with the master's help, so that they are in step.
-async fn by_hand(replica: &Node) -> Result<(), Failure> {
-    let taken = async {
-        loop {
-            // The server refuses this while the link to the master is down, and gives it up when
-            // the master does not answer in time.
-            replica.resp().await?.say("CLUSTER FAILOVER").await?;
-            let trying = async {
-                while role(replica).await? != Role::Master {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                Ok(())
-            };
-            if let Ok(taken) = tokio::time::timeout(BY_HAND, trying).await {
-                return taken;
-            }
-        }
-    };
-    soon("the replica to take the place", taken).await?
 }
 
 #[async_trait]
