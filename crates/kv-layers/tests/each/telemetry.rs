@@ -5,8 +5,8 @@ use kv_core::{ErrorKind, Result, WatchEvent, backend::Clock};
 use kv_layers::{Chaos, Metrics};
 use kv_memory::{Config, Faults};
 use metrics::{
-    Counter, CounterFn, Gauge, Histogram, HistogramFn, KeyName, Metadata, Recorder, SharedString, Unit,
-    set_default_local_recorder,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, KeyName, Metadata, Recorder, SharedString,
+    Unit, set_default_local_recorder,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,6 +40,18 @@ impl CounterFn for Line {
     }
     fn absolute(&self, value: u64) {
         self.add(value as f64);
+    }
+}
+
+impl GaugeFn for Line {
+    fn increment(&self, value: f64) {
+        self.add(value);
+    }
+    fn decrement(&self, value: f64) {
+        self.add(-value);
+    }
+    fn set(&self, value: f64) {
+        self.add(value);
     }
 }
 
@@ -82,8 +94,8 @@ impl Recorder for Heard {
     fn register_counter(&self, key: &metrics::Key, _: &Metadata<'_>) -> Counter {
         Counter::from_arc(self.line(key))
     }
-    fn register_gauge(&self, _: &metrics::Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &metrics::Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.line(key))
     }
     fn register_histogram(&self, key: &metrics::Key, _: &Metadata<'_>) -> Histogram {
         Histogram::from_arc(self.line(key))
@@ -136,11 +148,15 @@ async fn what_a_handle_does_is_told_by_the_names_of_the_conventions() -> Result<
         (format!("kv.lock.wait.duration{{{memory}}}"), 1),
         (format!("kv.lease.slack{{{memory},db.operation.name=lock}}"), 1),
         (format!("kv.lease.slack{{{memory},db.operation.name=lease}}"), 1),
+        (format!("kv.lock.held{{{memory}}}"), 2),
+        (format!("kv.lease.held{{{memory}}}"), 2),
+        (format!("kv.watch.open{{{memory},db.operation.name=watch_tree}}"), 1),
         (format!("kv.lock.lost{{{memory},error.type=lock_lost}}"), 1),
         (format!("kv.lease.lost{{{memory},error.type=lease_lost}}"), 1),
     ] {
         assert_eq!(heard.many(&line), many, "{line} in {:#?}", heard.all());
     }
+    assert_eq!(heard.all()[&format!("kv.lock.held{{{memory}}}")], [1.0, -1.0]);
     let slack = &heard.all()[&format!("kv.lease.slack{{{memory},db.operation.name=lock}}")];
     assert!(slack[0] > 1.0 && slack[0] < 3.0, "in seconds: {slack:?}");
     for line in heard.all().keys() {
@@ -152,17 +168,21 @@ async fn what_a_handle_does_is_told_by_the_names_of_the_conventions() -> Result<
         names,
         [
             "db.client.operation.duration",
+            "kv.lease.held",
             "kv.lease.lost",
             "kv.lease.slack",
+            "kv.lock.held",
             "kv.lock.lost",
             "kv.lock.wait.duration",
             "kv.outcome_unknown",
             "kv.request.attempts",
+            "kv.watch.lag",
+            "kv.watch.open",
             "kv.watch.resync",
         ]
     );
     for (name, unit) in &units {
-        let is_time = name.ends_with("duration") || name.ends_with("slack");
+        let is_time = ["duration", "slack", "lag"].iter().any(|end| name.ends_with(end));
         assert_eq!(*unit, Some(if is_time { Unit::Seconds } else { Unit::Count }), "{name}");
     }
     Ok(())

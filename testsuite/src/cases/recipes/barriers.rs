@@ -65,22 +65,24 @@ async fn cannot(t: &Trial) -> Result<Option<Ended>, Failure> {
     lacking(t, &[Need::Leases, Need::Watches], what).await
 }
 
-/// Has a member go in, in another process, together with one that is returned.
+/// Has a member go in, in another process, together with one that is returned; the other one tells
+/// why it counts as gone, once it does.
 async fn goes_in_with(
     process: &Process,
     t: &Trial,
     kv: &Kv,
     ttl: Duration,
 ) -> Result<(Inside, oneshot::Receiver<Error>), Failure> {
-    let (there, (tell, lost)) = (t.clone(), oneshot::channel());
+    let (there, (tell, is_inside), (tell_loss, lost)) = (t.clone(), oneshot::channel(), oneshot::channel());
     process.run(async move {
         let inside = two(&there.open().await?, ttl).enter().await?;
-        let why = inside.lost().await;
-        // The case reads it, or has ended.
-        let _ = tell.send(why);
+        // The case reads them, or has ended.
+        let _ = tell.send(());
+        let _ = tell_loss.send(inside.lost().await);
         Ok(())
     });
     let inside = t.soon("two members to go in", two(kv, ttl).enter()).await??;
+    t.soon("the other member to be inside", is_inside).await??;
     Ok((inside, lost))
 }
 

@@ -16,7 +16,10 @@ async fn observers(t: &Trial, kv: &Kv) -> Result<Option<Leaders>, Failure> {
     if t.capabilities().watch == Watching::Unsupported {
         return Ok(None);
     }
-    Ok(Some(t.soon("an observer of an election", candidate(kv, "sees", LONG).observe()).await??))
+    Ok(Some(
+        t.soon("an observer of an election", candidate(kv, "sees", lock_times(t, EACH).0).observe())
+            .await??,
+    ))
 }
 
 /// Reads on until this term is told; before it nothing may be told but that nobody leads.

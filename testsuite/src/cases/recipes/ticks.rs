@@ -18,20 +18,22 @@ async fn cannot(t: &Trial) -> Result<Option<Ended>, Failure> {
     lacking(t, &[Need::Fences, Need::Watches], what).await
 }
 
-/// Takes part with work that never ends, and tells of each tick that begins.
+/// Takes part with work that never ends in its first tick, and at once in those behind it; tells of
+/// each tick that begins.
 async fn hangs(
     kv: Kv,
     ttl: Duration,
     newest: Newest,
     tell: mpsc::UnboundedSender<Told>,
 ) -> Result<(), Failure> {
+    let mut is_first = true;
     let work = |tick: Tick| {
-        let fence = tick.fence().clone();
+        let (fence, hangs) = (tick.fence().clone(), std::mem::take(&mut is_first));
         let token = fence.token();
         // The case reads it, or has failed.
         let _ = tell.send((tick.number(), tick.is_again(), fence));
-        newest.watches(token, async {
-            loop {
+        newest.watches(token, async move {
+            while hangs {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         })
@@ -80,7 +82,14 @@ pub(super) async fn paused(t: Trial) -> Verdict {
     is_run_again(&other, &first, &again).await?;
     drop(still);
     t.soon("the other process to go on", process.run(async { Ok(()) })).await???;
-    let following = next(&t, &mut ticks).await?;
+    // Either of them may be the next.
+    let following = t.soon("the next tick", async {
+        tokio::select! {
+            tick = ticks.recv() => tick,
+            tick = told.recv() => tick,
+        }
+    });
+    let following = following.await?.ok_or("both have ended")?;
     holds("the numbers grow", following.0 > again.0)?;
     newest.never_late("the work of a tick of who was paused")?;
     part.abort();
