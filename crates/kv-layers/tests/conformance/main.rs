@@ -7,9 +7,11 @@ use kv_core::{Bytes, Kv, Result, driver::async_trait};
 use kv_layers::{Chaos, Coalesce, Encrypt, Keyring, Limit, Prefix, Tee};
 use kv_memory::Memory;
 use kv_testsuite::{Foreign, Harness, Options, Outcome, cases};
+use libtest_mimic::{Arguments, Failed, Trial};
 use split::ReadsThroughReadOnly;
 use std::{sync::Arc, time::Duration};
 use tempfile::TempDir;
+use tokio::runtime::Builder;
 
 /// The cases that are tried on a store without a server and without hooks are more than these.
 const LEAST: usize = 180;
@@ -142,50 +144,50 @@ impl Foreign for Tool {
 }
 
 /// Runs the suite, and checks that no promise is broken, and that most were tried.
-async fn keeps_every_promise(tower: Tower, ground: Ground, other: Ground) {
+async fn keeps_every_promise(tower: Tower, ground: Ground, other: Ground) -> Result<(), Failed> {
     let harness = Arc::new(Layered { tower, ground, other });
-    let report = kv_testsuite::run(harness, &cases::all(), &Options::default()).await;
-    let report = report.expect("the store can be opened");
+    let report = kv_testsuite::run(harness, &cases::all(), &Options::default()).await?;
     let broken: Vec<_> = report.broken().map(|(case, why)| format!("{case}: {why}")).collect();
-    assert!(broken.is_empty(), "{} promises are broken:\n{}", broken.len(), broken.join("\n"));
+    if !broken.is_empty() {
+        return Err(format!("{} promises are broken:\n{}", broken.len(), broken.join("\n")).into());
+    }
     let kept = report.results.iter().filter(|(_, outcome)| *outcome == Outcome::Kept).count();
-    assert!(kept >= LEAST, "{kept} cases were tried");
+    if kept < LEAST {
+        return Err(format!("{kept} cases were tried").into());
+    }
+    Ok(())
 }
 
-macro_rules! towers {
-    ($($name:ident: $tower:ident,)*) => {
-        mod on_memory {
-            use super::{Ground, Tower, keeps_every_promise};
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-                async fn $name() {
-                    let ground = Ground::memory(stringify!($name)).await;
-                    let other = Ground::memory(concat!(stringify!($name), "-other")).await;
-                    keeps_every_promise(Tower::$tower, ground, other).await;
-                }
-            )*
-        }
+const TOWERS: [(&str, Tower); 8] = [
+    ("read_only", Tower::ReadOnly),
+    ("prefix", Tower::Prefix),
+    ("limit", Tower::Limit),
+    ("encrypt", Tower::Encrypt),
+    ("chaos", Tower::Chaos),
+    ("coalesce", Tower::Coalesce),
+    ("tee", Tower::Tee),
+    ("all", Tower::All),
+];
 
-        mod on_redb {
-            use super::{Ground, Tower, keeps_every_promise};
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-                async fn $name() {
-                    let other = Ground::memory(concat!(stringify!($name), "-beside-redb")).await;
-                    keeps_every_promise(Tower::$tower, Ground::redb().await, other).await;
-                }
-            )*
-        }
-    };
+/// Makes the test of a tower on one of the grounds, with a runtime of its own.
+fn trial(name: &'static str, tower: Tower, is_on_redb: bool) -> Trial {
+    let ground = if is_on_redb { "on_redb" } else { "on_memory" };
+    Trial::test(format!("{ground}::{name}"), move || {
+        let runtime = Builder::new_multi_thread().worker_threads(4).enable_all().build()?;
+        let done = runtime.block_on(async {
+            let other = Ground::memory(&format!("{name}-beside-{ground}")).await;
+            let ground = if is_on_redb { Ground::redb().await } else { Ground::memory(name).await };
+            keeps_every_promise(tower, ground, other).await
+        });
+        runtime.shutdown_background();
+        done
+    })
 }
 
-towers! {
-    read_only: ReadOnly,
-    prefix: Prefix,
-    limit: Limit,
-    encrypt: Encrypt,
-    chaos: Chaos,
-    coalesce: Coalesce,
-    tee: Tee,
-    all: All,
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // The cases mostly wait for a TTL to pass.
+    arguments.test_threads.get_or_insert(6);
+    let all = TOWERS.into_iter().flat_map(|(name, tower)| [false, true].map(|on| trial(name, tower, on)));
+    libtest_mimic::run(&arguments, all.collect()).exit();
 }
