@@ -182,6 +182,16 @@ async fn in_time<T>(
     Ok(came)
 }
 
+/// Checks that what gives back does not say that it was held: where the server's time is not known
+/// well enough, it says that it does not know.
+fn not_held(what: &str, given_back: Result<bool>) -> Result<(), Failure> {
+    let fine = match &given_back {
+        Ok(was_held) => !was_held,
+        Err(e) => e.kind() == ErrorKind::OutcomeUnknown,
+    };
+    holds(format!("{what} says that it was not held, or `OutcomeUnknown`; found {given_back:?}"), fine)
+}
+
 /// Runs the work until it was polled so often; `None` when it was not done by then, and was dropped
 /// where it stood.
 async fn polled<T>(work: impl Future<Output = T>, times: usize) -> Option<T> {
