@@ -181,8 +181,7 @@ async fn a_cluster_that_is_down_did_nothing() -> Result<(), Failure> {
     let lost = lost.ok_or("there are other masters")?;
     let mut gone = Vec::new();
     for node in &cluster.0 {
-        let role = node.resp().await?.say("ROLE").await?.list();
-        if node.address == lost || role.get(2) == Some(&Reply::Number(lost.port().into())) {
+        if node.address == lost || node.role().await? == Role::ReplicaOf(lost.port()) {
             gone.push(node);
         }
     }

@@ -1,6 +1,10 @@
 //! The conformance suite on a server of our own, or on a live one.
 
-use super::{cluster::Cluster, full::Tight, *};
+use super::{
+    cluster::{Cluster, Role},
+    full::Tight,
+    *,
+};
 use kv_core::{Bytes, Kv, Result, driver::async_trait};
 use kv_redis::Config;
 use kv_testsuite::{Base, Foreign, Full, Harness, Proxy, Server, leavings::none_at_the_end};
@@ -79,7 +83,7 @@ async fn left_in_all(
 ) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
     for node in cluster.iter().flat_map(|(cluster, _)| &cluster.0) {
-        if node.resp().await?.say("ROLE").await?.list().first().is_some_and(|role| role.text() == "master") {
+        if node.role().await? == Role::Master {
             all.extend(left(node.address, &format!("{{{prefix}")).await?);
         }
     }
