@@ -54,7 +54,7 @@ cases! {
     "recipe.view.cut_off": "a view that is cut off serves what it had, grows older, and catches up" => views::cut_off,
     "recipe.view.restart": "a view is never empty while the server restarts, and catches up" => views::restart,
     "recipe.view.dropped": "a view that is dropped at any moment of its opening leaves nothing" => views::dropped,
-    "recipe.counter.paused": "a process that was paused while it counts counts each change once" => counters::paused,
+    "recipe.counter.paused": "a process that was paused while it counts counts each change once, or says of the one under way that it is unknown" => counters::paused,
     "recipe.counter.killed": "what a process that died has counted is there, and others count on" => counters::killed,
     "recipe.counter.cut_off": "a change over a cut link ends within its deadline, and is truly told" => counters::cut_off,
     "recipe.counter.answer_lost": "changes whose answers are lost are counted once" => counters::answer_lost,

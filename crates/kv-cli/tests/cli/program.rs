@@ -4,14 +4,32 @@ use std::{
     ffi::OsStr,
     io::{Read, Write},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{self, Child, Command, Output, Stdio},
+    sync::{LazyLock, mpsc},
     thread,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The longest that a test waits for something that comes by itself.
 const SOON: Duration = Duration::from_secs(20);
+
+/// Makes the commands begin with the default for an interrupt, which ends them. What ignores it, as
+/// a shell's background job does, has children that ignore it too; what handles it does not.
+static INTERRUPTS: LazyLock<()> = LazyLock::new(|| {
+    let (ready, handled) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let mut interrupts = signal(SignalKind::interrupt()).unwrap();
+            ready.send(()).unwrap();
+            interrupts.recv().await;
+            process::exit(130);
+        });
+    });
+    handled.recv().unwrap();
+});
 
 /// A user's place: a home of its own, and the store that the commands are for.
 pub(crate) struct Place {
@@ -56,6 +74,7 @@ impl Place {
 
     /// Returns the command, in this home and with nothing of the tester's own.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
+        LazyLock::force(&INTERRUPTS);
         let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
         for variable in ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "KV_CONFIG", "KV_STORE", "VISUAL", "EDITOR"] {
             command.env_remove(variable);
