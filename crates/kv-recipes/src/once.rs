@@ -167,7 +167,7 @@ impl Once {
                 return Ok(Ran::Before);
             }
             let guard = self.kv.new_lock(name).ttl(self.ttl).acquire().await?;
-            let ran = self.run_once(&id, &guard, &mut effects);
+            let ran = Box::pin(self.run_once(&id, &guard, &mut effects)); // it is large, and is moved
             match until_lost(|| guard.is_held(), guard.lost(), ran).await {
                 Ok(Ok(Some(ran))) => {
                     // A lock that could not be given back is free after its TTL.

@@ -99,7 +99,7 @@ where
     let link = Linked { kv: kv.with_deadline(DEADLINE), proxy, direct: t.open().await? };
     // The connection must be up before it fails.
     link.kv.get("up").deadline(PATIENT).await?;
-    case(t, link).await?;
+    Box::pin(case(t, link)).await?;
     Ok(Ended::Kept)
 }
 

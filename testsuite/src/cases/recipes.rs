@@ -215,7 +215,7 @@ where
 {
     const MOST: usize = 400;
     for polls in 1..MOST {
-        if let Some(done) = t.soon(what, polled(work(), polls)).await? {
+        if let Some(done) = t.soon(what, polled(Box::pin(work()), polls)).await? {
             return Ok(done?);
         }
     }

@@ -46,9 +46,9 @@ const REQUESTS: u32 = 5;
 /// # When things fail
 /// | when the caller is | then |
 /// |---|---|
-/// | paused beyond the TTL | a change that was under way took effect once or not at all; if nobody can know which, the error is [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) |
+/// | paused beyond the TTL | a change that was under way took effect once or not at all; if nobody can know which, the error is [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) |
 /// | killed | its last change took effect once or not at all; its marker goes within the TTL and its lateness |
-/// | cut off from the server | an error within the [deadline](Self::deadline): [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if the change may have taken effect, else that of the last try |
+/// | cut off from the server | an error within the [deadline](Self::deadline): [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) if the change may have taken effect, else that of the last try |
 /// | there while the server restarts | as when it is cut off |
 /// | told nothing, because an answer was lost | it reads the marker, and gives the answer that was lost |
 /// | no longer waiting (the future is dropped) | the change took effect once or not at all; the next change of this counter is not confused by it |
@@ -97,7 +97,7 @@ impl Counter {
     /// Reads the number; 0 when the key is not there.
     ///
     /// # Errors
-    /// Those of [`Kv::get`]; [`Corrupt`](ErrorKind::Corrupt) for a value that is no number.
+    /// Those of [`Kv::get`]; [`Corrupt`](kv_core::ErrorKind::Corrupt) for a value that is no number.
     ///
     /// # Cancel safety
     /// A future that is dropped leaves nothing behind.
@@ -112,12 +112,12 @@ impl Counter {
     /// so that nobody is always too late.
     ///
     /// # Errors
-    /// Before any I/O [`InvalidKey`](ErrorKind::InvalidKey),
-    /// [`Unsupported`](ErrorKind::Unsupported) where there are no transactions or no leases,
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL. Then `InvalidArgument` for a
-    /// sum beyond 64 bits and [`Corrupt`](ErrorKind::Corrupt) for a value that is no number; when
-    /// the time is over, [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if the change may have taken
-    /// effect, else the error of the last try, or [`Timeout`](ErrorKind::Timeout) when others were
+    /// Before any I/O [`InvalidKey`](kv_core::ErrorKind::InvalidKey),
+    /// [`Unsupported`](kv_core::ErrorKind::Unsupported) where there are no transactions or no leases,
+    /// [`InvalidArgument`](kv_core::ErrorKind::InvalidArgument) for the TTL. Then `InvalidArgument` for a
+    /// sum beyond 64 bits and [`Corrupt`](kv_core::ErrorKind::Corrupt) for a value that is no number; when
+    /// the time is over, [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) if the change may have taken
+    /// effect, else the error of the last try, or [`Timeout`](kv_core::ErrorKind::Timeout) when others were
     /// always first; the server's lasting refusals. Nothing was added after an error of another
     /// kind than `OutcomeUnknown`.
     ///

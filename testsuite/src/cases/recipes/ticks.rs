@@ -33,8 +33,10 @@ async fn hangs(
         // The case reads it, or has failed.
         let _ = tell.send((tick.number(), tick.is_again(), fence));
         newest.watches(token, async move {
-            while hangs {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            if hangs {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
             }
         })
     };
