@@ -12,8 +12,12 @@ async fn cannot_wait(t: &Trial) -> Result<Option<Ended>, Failure> {
     lacking(t, &[Need::Watches], async |kv| gate(&kv).wait().await).await
 }
 
-fn waits(barrier: Barrier) -> JoinHandle<Result<()>> {
-    tokio::spawn(async move { barrier.wait().await })
+/// Has somebody wait at a raised barrier, for long enough to see it.
+async fn waits(barrier: Barrier) -> Result<JoinHandle<Result<()>>, Failure> {
+    let mut waits = tokio::spawn(async move { barrier.wait().await });
+    let ended = tokio::time::timeout(SLACK / 4, &mut waits).await;
+    holds(format!("who waits at a raised barrier waits on; found {ended:?}"), ended.is_err())?;
+    Ok(waits)
 }
 
 pub(super) async fn wait_cut_off(t: Trial) -> Verdict {
@@ -22,7 +26,7 @@ pub(super) async fn wait_cut_off(t: Trial) -> Verdict {
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
         gate(&direct).raise().await?;
-        let waits = waits(gate(&kv.with_deadline(EACH)));
+        let waits = waits(gate(&kv.with_deadline(EACH))).await?;
         proxy.cut().await;
         gate(&direct).lift().await?;
         holds("who is cut off waits", !waits.is_finished())?;
@@ -39,7 +43,7 @@ pub(super) async fn wait_restart(t: Trial) -> Verdict {
     served(t, async |t, server, kv| {
         let kv = kv.with_deadline(EACH);
         gate(&kv).raise().await?;
-        let waits = waits(gate(&kv));
+        let waits = waits(gate(&kv)).await?;
         server.kill().await;
         server.start().await;
         let is_raised = || async { Ok(gate(&kv).is_raised().await.unwrap_or_default()) };

@@ -59,11 +59,26 @@ pub(super) async fn paused(t: Trial) -> Verdict {
     // The lease of what it marks its changes by has ended then.
     tokio::time::sleep(ttl + ttl / 4).await;
     drop(still);
-    let unknown = t.soon("the other process to count on", counts).await???;
+    let has_ended = AtomicBool::new(false);
+    let ends = async {
+        let ended = t.soon("the other process to count on", counts).await;
+        has_ended.store(true, SeqCst);
+        ended
+    };
+    let beside = async {
+        let mut all = 2 * EACH_COUNTS;
+        while !has_ended.load(SeqCst) {
+            theirs.add(1).await?;
+            all += 1;
+        }
+        Ok::<_, Error>(all)
+    };
+    let (ended, all) = tokio::join!(ends, beside);
+    let (unknown, all) = (ended???, all?);
     // At most the one that was under way: its answer can be lost with the connection, and its
     // marker with the lease.
     holds(format!("at most one change is unknown; found {unknown}"), unknown <= 1)?;
-    let (sum, all) = (theirs.get().await?, 2 * EACH_COUNTS);
+    let sum = theirs.get().await?;
     holds(format!("{sum} is {all}, or {unknown} less"), (all - unknown..=all).contains(&sum))?;
     process.kill().await?;
     Ok(Ended::Kept)
