@@ -26,7 +26,7 @@ pub(crate) struct RenderArgs {
     /// The template, in the language of Jinja: get('a/b'), get('a', 'otherwise'), exists('a'),
     /// ls('nodes') with key, name and value of each, and `from_json`
     template: PathBuf,
-    /// The file that is written, all at once
+    /// The file that is written, all at once; nothing else than a file, or a link to one
     target: PathBuf,
     /// Works on what lies below this directory; all names are those in it
     #[arg(long, short, value_name = "DIRECTORY", default_value = "/")]
@@ -40,11 +40,11 @@ pub(crate) struct RenderArgs {
     /// How long nothing may change before the template is rendered again
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = text::duration)]
     quiet: Duration,
-    /// Runs this command before a new file takes its place; {} in it is the new file. If it fails,
-    /// the old file stays
+    /// Runs this command, without a shell, before a new file takes its place; {} in it is the new
+    /// file. If it fails, the old file stays
     #[arg(long, value_name = "COMMAND")]
     check: Option<String>,
-    /// Runs this command when the file was written
+    /// Runs this command, without a shell, when the file was written
     #[arg(long, value_name = "COMMAND")]
     reload: Option<String>,
     /// The rights of the file, as 640; unless given, those that it has, or 644
@@ -67,6 +67,7 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 pub(crate) async fn render(args: RenderArgs, kv: &Kv, out: &mut Out) -> Run {
+    file(&args.target)?;
     let mut view = View::open(kv, &args.directory).await?;
     view.synced().await?;
     if args.dry_run {
@@ -115,16 +116,32 @@ fn rendered(args: &RenderArgs, view: &View) -> Run<String> {
     rendered.map_err(|why| Failure::here(format!("the template {path} gives nothing: {why}")))
 }
 
+/// Returns the file that this path is, or a link to it. What is there and is no file is neither read
+/// nor replaced: a device may have no end, and a pipe no other side.
+fn file(target: &Path) -> Run<PathBuf> {
+    let shown = target.display();
+    if target == Path::new("-") {
+        return Err(Failure::usage("a file is rendered, and - is none; --dry-run prints it"));
+    }
+    match fs::metadata(target) {
+        Ok(there) if !there.is_file() => {
+            Err(Failure::usage(format!("{shown} is no regular file; --dry-run with another one prints it")))
+        }
+        Ok(_) => fs::canonicalize(target).map_err(|e| Failure::here(format!("{shown} cannot be found: {e}"))),
+        Err(_) => Ok(target.to_owned()),
+    }
+}
+
 /// Renders the template, and writes what has changed.
 async fn write(args: &RenderArgs, view: &View) -> Run<()> {
     let new = rendered(args, view)?;
-    let before = fs::metadata(&args.target).ok();
-    if before.is_some() && fs::read(&args.target).is_ok_and(|old| old == new.as_bytes()) {
+    let target = file(&args.target)?;
+    let before = fs::metadata(&target).ok();
+    if before.is_some() && fs::read(&target).is_ok_and(|old| old == new.as_bytes()) {
         return Ok(());
     }
-    let target = args.target.display();
-    let failed = |e: io::Error| Failure::here(format!("{target} cannot be written: {e}"));
-    let draft = Draft(beside(&args.target));
+    let failed = |e: io::Error| Failure::here(format!("{} cannot be written: {e}", args.target.display()));
+    let draft = Draft(beside(&target));
     let mut file = File::create_new(&draft.0).map_err(failed)?;
     // Nobody else may read it before it has its rights.
     file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
@@ -139,7 +156,7 @@ async fn write(args: &RenderArgs, view: &View) -> Run<()> {
     if let Some(check) = &args.check {
         command("check", check, &draft.0).await?;
     }
-    fs::rename(&draft.0, &args.target).map_err(failed)?;
+    fs::rename(&draft.0, &target).map_err(failed)?;
     if let Some(reload) = &args.reload {
         command("reload", reload, &args.target).await?;
     }

@@ -2,7 +2,13 @@
 
 use crate::program::{Place, end, line, until};
 use rustix::process::{Pid, Signal, kill_process};
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt, symlink},
+        net::UnixListener,
+    },
+};
 
 /// Makes a place with two nodes and a template for them.
 fn filled() -> Place {
@@ -67,4 +73,25 @@ fn a_file_follows_the_store() {
     kill_process(Pid::from_child(&render), Signal::TERM).unwrap();
     assert_eq!(end(render).code, -15);
     until("the last file", || fs::read_to_string(&file).unwrap() == ONE);
+}
+
+#[test]
+fn a_link_stays_a_link_and_what_is_no_file_stays_what_it_is() {
+    let place = filled();
+    let at = |name: &str| place.home().join(name);
+    fs::create_dir(at("shared")).unwrap();
+    fs::write(at("shared/conf"), "old").unwrap();
+    symlink("shared/conf", at("link")).unwrap();
+    place.ok(&["render", "-d", "app", "template", "link", "--once"]);
+    assert!(at("link").is_symlink());
+    assert_eq!(fs::read_to_string(at("shared/conf")).unwrap(), BOTH);
+
+    let _socket = UnixListener::bind(at("socket")).unwrap();
+    for (target, more) in
+        [("socket", "--once"), ("shared", "--once"), ("socket", "--dry-run"), ("-", "--once")]
+    {
+        let ended = place.run(&["render", "-d", "app", "template", target, more]);
+        assert_eq!(ended.code, 2, "{target}: {ended:?}");
+    }
+    assert!(fs::metadata(at("socket")).unwrap().file_type().is_socket() && !at("-").exists());
 }
