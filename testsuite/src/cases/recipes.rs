@@ -17,7 +17,7 @@ use super::{
     outages::{Linked, linked, served},
 };
 use crate::{
-    Ended, Failure, Trial, Verdict,
+    Ended, Failure, Proxy, Trial, Verdict,
     check::{holds, refused, same},
 };
 use futures::future::BoxFuture;
@@ -220,6 +220,39 @@ where
         }
     }
     Err(format!("{what} was not done within {MOST} polls").into())
+}
+
+/// Runs the work over a link that loses one answer of the server, behind so many others, unless the
+/// work has ended by then; it must end within this time.
+async fn loses_answer<T>(
+    t: &Trial,
+    proxy: &Proxy,
+    behind: usize,
+    within: Duration,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let mut work = Box::pin(work);
+    let loses = async {
+        for _ in 0..behind {
+            proxy.hold_next_answer();
+            proxy.trapped().await;
+            proxy.thaw();
+        }
+        proxy.hold_next_answer();
+        proxy.trapped().await;
+        proxy.reset().await;
+        proxy.heal().await;
+    };
+    let early = tokio::select! {
+        done = &mut work => Some(done),
+        () = loses => None,
+    };
+    proxy.heal().await;
+    match early {
+        Some(done) => Ok(done),
+        None => t.within(within, what, work).await,
+    }
 }
 
 /// Counts the polls of work that must have ended, for it works under a token that is no longer the

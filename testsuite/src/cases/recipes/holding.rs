@@ -277,28 +277,9 @@ pub(super) async fn answer_lost<H: Holding>(t: Trial) -> Verdict {
     linked(t, async |t, Linked { kv, proxy, direct }| {
         let ((ttl, most), kv) = (both_times(&t, EACH), kv.with_deadline(EACH));
         for answers in 0..6 {
-            let mut taking = H::take(kv.clone(), ttl);
-            let loses = async {
-                for _ in 0..answers {
-                    proxy.hold_next_answer();
-                    proxy.trapped().await;
-                    proxy.thaw();
-                }
-                proxy.hold_next_answer();
-                proxy.trapped().await;
-                proxy.reset().await;
-                proxy.heal().await;
-            };
             let what = format!("what is free, with a lost answer behind {answers} others");
-            let early = tokio::select! {
-                held = &mut taking => Some(held),
-                () = loses => None,
-            };
-            proxy.heal().await;
-            let held = match early {
-                Some(held) => held?,
-                None => t.within(most + t.patience(), &what, taking).await??,
-            };
+            let (within, taking) = (most + t.patience(), H::take(kv.clone(), ttl));
+            let held = loses_answer(&t, &proxy, answers, within, &what, taking).await??;
             give_back(held).await?;
         }
         let second = t.within(most, "what was given back", H::take_other(direct, ttl)).await??;

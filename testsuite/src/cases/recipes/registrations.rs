@@ -178,23 +178,17 @@ pub(super) async fn answer_lost(t: Trial) -> Verdict {
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
         let ((ttl, most), kv) = (times(&t, LONG), kv.with_deadline(EACH));
-        proxy.hold_answer_to("web/a");
-        let registers = tokio::spawn({
-            let kv = kv.clone();
-            async move { register(&kv, "1", ttl).await }
-        });
-        t.soon("a request with the key to pass the proxy", proxy.trapped()).await?;
-        // The trapped request need not be the one that puts the key.
-        let there = || async { direct.exists(KEY).await };
-        let _ = t.until_within(Duration::from_secs(1), "the key to be there", there).await;
-        proxy.reset().await;
-        proxy.heal().await;
-        let me = t.within(most, "a registration whose answer was lost", registers).await???;
-        let web: Service<String> = Service::open(&direct, DIRECTORY).await?;
-        same("the set", addresses(&web), ["1"])?;
-        same("the id", web.instances().first().map(|i| i.id.clone()).as_deref(), Some(me.id()))?;
-        holds("it was registered until it was deregistered", me.deregister().await?)?;
-        same("what is left", direct.exists(KEY).await?, false)
+        for answers in 0..6 {
+            let what = format!("a registration, with a lost answer behind {answers} others");
+            let within = most + t.patience();
+            let me = loses_answer(&t, &proxy, answers, within, &what, register(&kv, "1", ttl)).await??;
+            let web: Service<String> = Service::open(&direct, DIRECTORY).await?;
+            same("the set", addresses(&web), ["1"])?;
+            same("the id", web.instances().first().map(|i| i.id.clone()).as_deref(), Some(me.id()))?;
+            holds("it was registered until it was deregistered", me.deregister().await?)?;
+            same("what is left", direct.exists(KEY).await?, false)?;
+        }
+        Ok(())
     })
     .await
 }

@@ -221,15 +221,21 @@ pub(super) async fn restart(t: Trial) -> Verdict {
     served(t, async |t, server, kv| {
         let ((ttl, most), account) = (both_times(&t, Duration::from_secs(10)), Account::default());
         let (kv, other) = (kv.with_deadline(EACH), t.open().await?.with_deadline(EACH));
+        let third = t.open().await?.with_deadline(EACH);
         let (a, b) = (spawned(&kv, "a", ttl, &account), spawned(&other, "b", ttl, &account));
         halves(&t, most + t.patience(), &account, ["a", "b"]).await?;
+        // Members come and go meanwhile.
         server.kill().await;
+        b.abort();
+        let mut c = spawned(&third, "c", ttl, &account);
+        let ended = tokio::time::timeout(EACH + SLACK / 4, &mut c).await;
+        holds(format!("who comes in an outage waits; found {ended:?}"), ended.is_err())?;
         server.start().await;
         let answers = || async { Ok(kv.get("owner/0").await.is_ok()) };
         t.until("the server to answer again", answers).await?;
-        halves(&t, most * 2 + t.patience(), &account, ["a", "b"]).await?;
+        halves(&t, most * 2 + t.patience(), &account, ["a", "c"]).await?;
         a.abort();
-        b.abort();
+        c.abort();
         Ok(())
     })
     .await
