@@ -151,12 +151,14 @@ pub(super) async fn restart(t: Trial) -> Verdict {
     }
     served(t, async |t, server, kv| {
         let ((ttl, _), kv) = (both_times(&t, LONG / 2), kv.with_deadline(EACH));
-        let waits = enters(&kv, ttl);
+        let mut waits = enters(&kv, ttl);
         let there = || async { Ok(!kv.list("round/members").await?.is_empty()) };
         t.until("the first member to be there", there).await?;
         server.kill().await;
         server.start().await;
-        holds("it waits", !waits.is_finished())?;
+        t.until("the server to answer again", there).await?;
+        let ended = tokio::time::timeout(SLACK / 4, &mut waits).await;
+        holds(format!("it waits on; found {ended:?}"), ended.is_err())?;
         both(&t, [waits, enters(&kv, ttl)]).await
     })
     .await
