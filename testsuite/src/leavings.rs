@@ -10,8 +10,9 @@ use tokio::{
 
 /// The longest time that the server takes to tell that things are gone.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same at the end of a harness, whose last clients have just ended.
-const LAST: Duration = Duration::from_secs(60);
+/// The same at the end of a harness. A client that was killed leaves what it had granted until that
+/// ends by itself: the marker of an `update` that happens exactly once stays for a minute.
+const LAST: Duration = Duration::from_secs(90);
 /// The pause between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -64,7 +65,7 @@ pub async fn none(
 /// thread that may wait; a thread that panics waits for nothing.
 ///
 /// # Errors
-/// Something is left after a minute.
+/// Something is left after a minute and a half.
 pub fn none_at_the_end(list: impl AsyncFn() -> Result<Vec<String>, Failure>) -> Result<(), Failure> {
     if thread::panicking() {
         return Ok(());
