@@ -131,13 +131,14 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let (ttl, _) = both_times(&t, EACH);
+        let (ttl, most) = both_times(&t, EACH);
         let waits = enters(&kv.with_deadline(EACH), ttl);
         let there = || async { Ok(!direct.list("round/members").await?.is_empty()) };
         t.until("the first member to be there", there).await?;
         proxy.cut().await;
+        let what = "the end of the place of the member that is cut off";
         let gone = || async { Ok(direct.list("round/members").await?.is_empty()) };
-        t.until_within(ttl * 3 + t.patience(), "the member that is cut off to go", gone).await?;
+        in_time(&t, most, what, t.until_within(most + t.patience(), what, gone)).await??;
         holds("it waits", !waits.is_finished())?;
         proxy.heal().await;
         both(&t, [waits, enters(&direct, ttl)]).await
