@@ -21,7 +21,7 @@ use tokio::{
 
 const DIRECTORY: &str = "service-discovery/hello";
 
-/// What an instance tells of itself.
+/// The value that an instance registers.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Instance {
     name: String,

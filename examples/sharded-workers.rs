@@ -89,7 +89,7 @@ async fn jobs(kv: &Kv, name: &str, shard: &Shard) -> Result<()> {
     Ok(())
 }
 
-/// What the program knows of its workers.
+/// The owner of each shard, and the faults that were seen.
 #[derive(Default)]
 struct Known {
     owners: BTreeMap<usize, &'static str>,

@@ -1,4 +1,4 @@
-//! What watches tell, compared with what listings show.
+//! Compares what watches tell with what listings show.
 
 use crate::{Failure, wait::soon};
 use kv_core::{Entry, Kv, Result, Watch, WatchEvent};

@@ -1,4 +1,5 @@
 //! The rooms of every backend: the same files, of a length that a person reads in one sitting, without a cycle of imports.
+//! And, of all sources: how a doc comment opens.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,9 +17,21 @@ const ROOMS: [&str; 10] =
 const EMPTY: [(&str, &str); 3] =
     [("store-template", "error"), ("store-template", "lease"), ("kv-memory", "names")];
 
+/// The words of a question. A doc comment that opens with one leaves the reader to guess what the item is.
+const QUESTIONS: [&str; 10] =
+    ["How", "What", "When", "Where", "Whether", "Which", "Who", "Whom", "Whose", "Why"];
+/// Folders in which doc comments still open with the word of a question.
+const YET_TO_COME: [&str; 5] =
+    ["crates/kv-cli", "crates/kv-consul", "crates/kv-etcd", "crates/kv-recipes/tests", "crates/kv-zookeeper"];
+
+/// Returns the folder of the workspace.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above the suite")
+}
+
 /// Returns the crates that have a store, the template among them.
 fn backends() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above the suite");
+    let root = root();
     let all = fs::read_dir(root.join("crates")).expect("the workspace has crates");
     let all = all.map(|entry| entry.expect("an entry can be read").path());
     let mut backends: Vec<_> = all.filter(|path| path.join("src/store.rs").exists()).collect();
@@ -263,4 +276,49 @@ fn every_file_of_a_backend_is_read_in_one_sitting() {
             assert!(globs.is_empty(), "{} imports by {globs:?}; name what it needs", file.display());
         }
     }
+}
+
+/// Returns the lines, counted from 1, with which doc comments open by the word of a question.
+fn questions(source: &str) -> Vec<(usize, &str)> {
+    let (mut found, mut before) = (Vec::new(), None);
+    for (number, line) in (1..).zip(source.lines().map(str::trim_start)) {
+        let doc = ["///", "//!"].into_iter().find(|doc| line.starts_with(doc));
+        // An attribute or an empty line in the middle of a comment does not end it.
+        if doc.is_none() && (line.is_empty() || line.starts_with("#[")) {
+            continue;
+        }
+        let word = doc.and_then(|doc| line.strip_prefix(doc)?.split_whitespace().next());
+        if doc != before && word.is_some_and(|word| QUESTIONS.contains(&word)) {
+            found.push((number, line));
+        }
+        before = doc;
+    }
+    found
+}
+
+#[test]
+fn a_question_is_seen_where_a_doc_comment_opens() {
+    let source = "//! What a file holds.\n\n/// Who reads it.\nstruct A;\n\
+                  /// Returns it.\n///\n/// What it was is gone.\n#[must_use]\n/// When it was there.\n\
+                  fn a() {} // How it is done\n    /// Whatever this is.\n    b: u32,\n    /// How many.\n    c: u32,";
+    let lines: Vec<_> = questions(source).into_iter().map(|(number, _)| number).collect();
+    assert_eq!(lines, [1, 3, 13]);
+}
+
+#[test]
+fn no_doc_comment_opens_with_a_question() {
+    let mut found = Vec::new();
+    for folder in ["crates", "examples", "store-template", "testsuite"] {
+        for path in files(&root().join(folder)) {
+            let inside = path.strip_prefix(root()).expect("it is inside");
+            let is_source = path.extension().is_some_and(|extension| extension == "rs");
+            if !is_source || YET_TO_COME.iter().any(|folder| inside.starts_with(folder)) {
+                continue;
+            }
+            let source = fs::read_to_string(&path).expect("sources are text");
+            let lines = questions(&source).into_iter();
+            found.extend(lines.map(|(number, line)| format!("{}:{number}: {line}", inside.display())));
+        }
+    }
+    assert!(found.is_empty(), "open these with a verb or a noun:\n{}", found.join("\n"));
 }

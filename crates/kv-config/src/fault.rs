@@ -1,5 +1,5 @@
-//! What is wrong with settings, told without what stands in them: messages are logged and reported
-//! to the store, and a value may be a secret.
+//! Faults in settings, described without any value: the descriptions are logged and written to the
+//! store, and a value may be a secret.
 
 use serde::de::{self, Expected, Unexpected};
 use std::{error::Error as StdError, fmt};
@@ -9,7 +9,7 @@ use std::{error::Error as StdError, fmt};
 pub(crate) struct Fault {
     /// The names from the root on.
     path: Vec<String>,
-    /// What is wrong. It shows no value.
+    /// The description of the fault, without any value.
     what: String,
     /// The words of a type that reads its values by itself, which may show them.
     words: Option<String>,

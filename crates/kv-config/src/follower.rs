@@ -1,5 +1,5 @@
-//! What follows the settings in the store: a watch tells that something was written, and a reading
-//! tells what there is.
+//! Follows the settings in the store: a watch tells that something was written, and a reading tells
+//! what there is.
 
 use crate::{
     opening::Opening,
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 /// A time that no program runs for.
 const FAR: Duration = Duration::from_secs(30 * 365 * 86_400);
 
-/// What follows the settings of one place.
+/// Follows the settings of one place.
 pub(crate) struct Follower {
     opening: Opening,
     place: Place,

@@ -1,4 +1,4 @@
-//! What takes settings that are valid, and rejects those that are not.
+//! Takes settings that are valid, and rejects those that are not.
 
 use crate::{
     follower::Follower,
@@ -17,7 +17,7 @@ use std::{mem, sync::Arc, time::Duration};
 /// The first and the greatest ceiling of the pauses between attempts to follow the store.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// What keeps live settings in step with the store.
+/// Keeps live settings in step with the store.
 pub(crate) struct Keeper<T> {
     follower: Follower,
     reader: Reader<T>,

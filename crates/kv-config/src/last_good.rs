@@ -25,7 +25,7 @@ struct Head {
     sum: String,
 }
 
-/// What can be told of a file of any format.
+/// The part of the first line that a file of any format has: the number of the format.
 #[derive(Deserialize)]
 struct AnyHead {
     v: u32,

@@ -1,4 +1,4 @@
-//! How live settings are opened.
+//! Opens live settings: checks the options, reads the first settings, and starts the tasks.
 
 use crate::{
     follower::Follower,
@@ -51,7 +51,7 @@ pub struct OpenLive<T> {
     within: Option<Duration>,
 }
 
-/// What is checked before any I/O.
+/// The options of [`OpenLive`], checked before any I/O.
 struct Prepared<T> {
     place: Place,
     quiet: Range<Duration>,

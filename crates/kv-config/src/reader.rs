@@ -1,4 +1,4 @@
-//! How stored settings become a value of their type that is valid.
+//! Makes a valid value of the program's type of stored settings.
 
 use crate::{fault::Fault, node::Node, snapshot::Snapshot, typed::Typed};
 use kv_core::Result;

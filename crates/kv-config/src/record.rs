@@ -12,7 +12,8 @@ const FORMAT: u32 = 1;
 /// The most characters of a reason that are reported.
 const LONGEST: usize = 500;
 
-/// What a process reports.
+/// The value of a report's key, in JSON: the generation that a process runs and its source, and the
+/// generation that the process rejects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     v: u32,
@@ -29,7 +30,7 @@ pub(crate) struct Rejects {
     pub(crate) why: String,
 }
 
-/// What can be told of a record of any format.
+/// The part that a record of any format has: the number of the format.
 #[derive(Deserialize)]
 struct AnyRecord {
     v: u32,

@@ -1,4 +1,4 @@
-//! What reports which settings a process runs.
+//! Reports which settings a process runs.
 
 use crate::{
     record::Record,
@@ -11,7 +11,7 @@ use tokio::sync::watch;
 /// The first and the greatest ceiling of the pauses between attempts to report.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// What keeps the report of a process in the store, under a lease of its own.
+/// Keeps the report of a process in the store, under a lease of its own.
 pub(crate) struct Reporter {
     key: Key,
     ttl: Duration,

@@ -1,4 +1,4 @@
-//! Where settings are, and how they are read at one moment.
+//! The place of stored settings, read at one moment.
 
 use crate::{
     place::{Form, Place},
@@ -7,7 +7,7 @@ use crate::{
 use kv_core::{Entry, Error, ErrorKind, IntoKey, Kv, Result};
 use std::time::Duration;
 
-/// How often a directory is read until two readings are the same.
+/// The most readings of a directory, until two in a row are the same.
 const READINGS: usize = 10;
 
 /// The place of stored settings, to be read once: by [`snapshot`](Self::snapshot), by the crate

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, mem, sync::Arc};
 use tokio::sync::watch;
 
-/// Where the settings that are run come from.
+/// The source of the settings that are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -26,7 +26,7 @@ pub struct Running<T> {
     pub settings: Arc<T>,
     /// The generation that they are of.
     pub generation: Generation,
-    /// Where they come from.
+    /// The source of the settings.
     pub origin: Origin,
 }
 
@@ -53,11 +53,11 @@ impl<T> fmt::Debug for Running<T> {
 pub struct Rejected {
     /// The generation.
     pub generation: Generation,
-    /// What is wrong: a [`Corrupt`](ErrorKind::Corrupt) that says where and why, without values.
+    /// The fault: a [`Corrupt`](ErrorKind::Corrupt) that says where and why, without values.
     pub error: Error,
 }
 
-/// What fails in the background at present. Each of it is tried again.
+/// The failures in the background at present. Each thing that failed is tried again.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Troubles {
@@ -80,13 +80,13 @@ impl Troubles {
 /// The state of live settings.
 pub(crate) struct State<T> {
     pub(crate) running: Running<T>,
-    /// How often other settings were taken.
+    /// The number of times that other settings were taken.
     pub(crate) changes: u64,
     /// The stored settings that are rejected now.
     pub(crate) rejected: Option<Rejected>,
     /// The last ones that were rejected.
     pub(crate) last_rejected: Option<Rejected>,
-    /// How often settings were rejected.
+    /// The number of times that settings were rejected.
     pub(crate) rejections: u64,
     pub(crate) troubles: Troubles,
     /// The reason why nothing will change any more.

@@ -53,7 +53,7 @@ pub async fn status(kv: &Kv, directory: impl IntoKey) -> Result<Status> {
     Ok(status)
 }
 
-/// What the processes run that report in one directory.
+/// The settings that the processes run that report in one directory.
 ///
 /// `Display` writes it in one line:
 ///
@@ -65,8 +65,7 @@ pub async fn status(kv: &Kv, directory: impl IntoKey) -> Result<Status> {
 pub struct Status {
     /// The reports, sorted by name.
     pub reports: Vec<Report>,
-    /// What stands in the directory and is no report: a
-    /// [`Corrupt`](kv_core::ErrorKind::Corrupt) for each key.
+    /// A [`Corrupt`](kv_core::ErrorKind::Corrupt) for each key in the directory that is no report.
     pub unreadable: Vec<Error>,
 }
 
@@ -117,7 +116,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// What one process reports.
+/// The report of one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
@@ -125,9 +124,9 @@ pub struct Report {
     pub name: Key,
     /// The generation that it runs.
     pub runs: Generation,
-    /// Where that comes from.
+    /// The source of the settings of that generation.
     pub origin: Origin,
-    /// What it rejects, where that is so.
+    /// The generation that the process rejects; `None` where it rejects none.
     pub rejects: Option<Rejection>,
 }
 
@@ -137,7 +136,7 @@ pub struct Report {
 pub struct Rejection {
     /// The generation.
     pub generation: Generation,
-    /// What is wrong with it.
+    /// The reason: where the fault is, and what it is. A process reports 500 characters at most.
     pub why: String,
 }
 

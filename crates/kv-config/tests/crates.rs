@@ -28,7 +28,7 @@ fn expected() -> Settings {
     }
 }
 
-/// What the defaults have, the store partly has too.
+/// Returns the defaults; the store has values of its own for two of them.
 fn values() -> serde_json::Value {
     serde_json::json!({
         "color": "red", "limits": { "requests": 1, "burst": 9 }, "ratio": 0.5, "hosts": ["a", "b"], "on": true,

@@ -140,7 +140,7 @@ async fn a_transaction_is_seen_whole() {
     println!("{seen} of 298 were seen at once");
 }
 
-/// What a future has at once.
+/// Polls a future once: its output if it is ready, `None` if it is not.
 trait AwaitNow: Future + Sized {
     fn await_now(self) -> Option<Self::Output> {
         let mut cx = std::task::Context::from_waker(std::task::Waker::noop());

@@ -198,9 +198,9 @@ impl Holder {
 pub struct HeldLock {
     /// The name of the lock.
     pub name: Key,
-    /// Who holds it.
+    /// The holder of the lock.
     pub holder: Holder,
-    /// How many others stand in line for it; `None` where the server does not know.
+    /// The number of others that stand in line for the lock; `None` where the server does not know.
     pub waiters: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! What a handle does, told to an [`Observer`]: for metrics, and for tests.
+//! Tells an [`Observer`] what a handle does: for metrics, and for tests.
 //!
 //! A layer sees the calls that go through it. An observer sees what only the inside knows as well:
 //! how many attempts a call took, how close a lock came to its end before it was renewed, when a
@@ -240,7 +240,7 @@ pub struct Lag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holding<'a> {
-    /// What it is: `lock` or `lease`.
+    /// The kind of what is held: `lock` or `lease`.
     pub operation: &'static str,
     /// The name of the backend.
     pub backend: &'static str,
@@ -252,7 +252,7 @@ pub struct Holding<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Loss<'a> {
-    /// What was lost: `lock` or `lease`.
+    /// The kind of what was lost: `lock` or `lease`.
     pub operation: &'static str,
     /// The name of the backend.
     pub backend: &'static str,

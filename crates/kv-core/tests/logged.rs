@@ -1,5 +1,5 @@
-//! What is logged of an outage. Another test of the same process, which listens to no log, would
-//! take part in whether a place logs anything.
+//! Counts the lines that are logged of an outage. Another test of the same process, which listens
+//! to no log, would take part in whether a place logs anything.
 
 #[path = "watch/hub.rs"]
 mod hub;

@@ -1,4 +1,4 @@
-//! What the spans of calls say, and what the log says of a lock that is lost. These tests are in a
+//! The spans of calls, and the log line of a lock that is lost. These tests are in a
 //! process of their own: a test that listens to nothing would take part in whether a place says
 //! anything.
 

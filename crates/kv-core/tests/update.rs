@@ -194,7 +194,7 @@ async fn a_lost_answer_is_found_out() {
     assert_eq!(text(&other, "n").await.as_deref(), Some("21"));
 }
 
-/// What fails for good while the answer is looked for leaves the outcome unknown.
+/// A lasting error while the answer is looked for leaves the outcome unknown.
 #[tokio::test]
 async fn a_failure_after_a_lost_answer_says_that_it_may_be_done() {
     let (kv, faults, other) = pair();

@@ -1,5 +1,5 @@
-//! What each layer does to every field of the capabilities: as its documentation says, and as the
-//! table in `docs/layers.md` shows.
+//! Compares what each layer does to every field of the capabilities with its documentation, and
+//! with the table in `docs/layers.md`.
 
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Key, Kv, Result, Written,

@@ -95,7 +95,7 @@ struct Opened {
     members: Vec<String>,
 }
 
-/// What stands below the name of the barrier.
+/// The records of the members and of the last round, as they were read below the barrier's name.
 #[derive(Default)]
 struct Seen {
     /// The rounds of the members, by their ids.

@@ -1,4 +1,4 @@
-//! Who is there.
+//! Groups of processes that see each other.
 
 use crate::{Changes, Instance, Registered, Registration, RegistrationState, Service, names::in_recipe};
 use kv_core::{Error, ErrorKind, IntoKey, Key, Kv, Result};

@@ -1,4 +1,5 @@
-//! What programs build on a store: elections, discovery, views, counters, semaphores, barriers.
+//! Recipes that programs build on a store: elections, discovery, views, counters, semaphores,
+//! barriers.
 //!
 //! The recipes know [`kv_core`] alone, and run on every store whose
 //! [`Capabilities`](kv_core::Capabilities) allow it; a store that cannot keep a promise of a recipe

@@ -1,4 +1,4 @@
-//! What a recipe needs of its store, checked before any I/O.
+//! Checks, before any I/O, that a store can do what a recipe needs.
 
 use kv_core::{Kv, Result, Watching};
 use std::time::Duration;

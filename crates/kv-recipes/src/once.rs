@@ -69,7 +69,7 @@ pub struct Once {
     ttl: Duration,
 }
 
-/// When it happened.
+/// The answer of [`Once::run`]: whether this call made it happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ran {
     /// It happened by this call.

@@ -1,4 +1,4 @@
-//! What recipes ride out, and how they write so that a lost answer costs nothing.
+//! Rides out passing errors for the recipes, and writes so that a lost answer costs nothing.
 
 use kv_core::{Bytes, Entry, Error, ErrorKind, Fence, Key, Kv, Result, Version, backend::Backoff};
 use std::{

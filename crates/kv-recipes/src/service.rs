@@ -63,7 +63,7 @@ pub struct Instance<T> {
     pub key: Key,
     /// The id of the registration, another one after each start of the process.
     pub id: String,
-    /// What it has registered.
+    /// The value that the instance has registered.
     pub value: T,
 }
 

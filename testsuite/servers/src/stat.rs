@@ -1,16 +1,17 @@
-//! What Linux says of a process, or of one of its threads.
+//! The state of a process, or of one of its threads, as Linux tells it.
 
 use std::{fs, path::Path};
 
-/// What the file `stat` of a folder such as `/proc/17` or `/proc/17/task/18` says.
+/// The fields of the file `stat` of a folder such as `/proc/17` or `/proc/17/task/18`, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// The letter of the state: `R` for one that runs, `T` for one that is stopped, `Z` for one
     /// that is dead and not yet reaped.
     pub state: String,
-    /// How many threads the process has.
+    /// The number of threads of the process.
     pub threads: String,
-    /// When it started, in ticks: by this a process is told from another that was given its pid.
+    /// The moment of its start, in clock ticks since the machine's: by this a process is told from
+    /// another that was given its pid.
     pub start: String,
 }
 

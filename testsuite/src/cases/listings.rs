@@ -361,7 +361,7 @@ async fn left(t: Trial) -> Verdict {
     Ok(Ended::Kept)
 }
 
-/// What lies outside of the directory `c`.
+/// The keys outside of the directory `c`.
 const OUTSIDE_OF_C: [&str; 5] = ["a/1", "a/2", "a/3", "b", "b/1"];
 
 /// Puts keys in `c`, and outside of it; returns a cursor of `a`, and one that no store gives.

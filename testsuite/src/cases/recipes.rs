@@ -105,7 +105,7 @@ cases! {
     "recipe.ticks.dropped": "the tick of a member that is dropped is run again at once" => ticks::dropped,
 }
 
-/// What a recipe needs of its store.
+/// A capability of the store that a recipe needs.
 #[derive(Clone, Copy)]
 enum Need {
     /// Locks, and writes that depend on one.

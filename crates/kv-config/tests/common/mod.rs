@@ -1,5 +1,5 @@
-//! What the tests share: two processes on one store in memory, on the runtime's clock, and settings
-//! of two values that belong together.
+//! Helpers that the tests share: two processes on one store in memory, on the runtime's clock, and
+//! settings of two values that belong together.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 

@@ -59,7 +59,7 @@ pub struct Alive {
     log: Arc<Log>,
 }
 
-/// What the log lines of a session name. Without an owner nobody is told.
+/// The names that the log lines of a session show. Nothing is logged while there is no [`Owner`].
 #[derive(Default)]
 struct Log {
     about: OnceLock<About>,

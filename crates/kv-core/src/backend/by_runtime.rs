@@ -1,11 +1,11 @@
-//! What each runtime has for itself.
+//! One value for each runtime, such as a connection of its own.
 
 use super::{Home, lock};
 use crate::{Error, ErrorKind, Result};
 use std::{collections::HashMap, fmt, sync::Mutex};
 use tokio::runtime::{Handle, Id};
 
-/// What each runtime that uses a store has for itself, such as a connection and the task that keeps
+/// Holds one value for each runtime that uses a store, such as a connection and the task that keeps
 /// it: they live in that runtime, and stand still and end with it. Shared by all runtimes, they
 /// would hold up the others.
 ///

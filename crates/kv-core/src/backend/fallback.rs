@@ -79,8 +79,8 @@ struct Attempt<S> {
     id: u64,
     ttl: Duration,
     each_request: Duration,
-    /// What the lock's key holds as far as this attempt knows: the record, and the version that
-    /// the last write gave it.
+    /// The record in the lock's key as far as this attempt knows, with the version that the last
+    /// write gave it.
     known: Mutex<Option<(Version, Record)>>,
 }
 

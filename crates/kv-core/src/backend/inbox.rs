@@ -43,7 +43,7 @@ struct Queue<T> {
 struct Item<T> {
     item: T,
     bytes: usize,
-    /// When it came; `None` where nobody observes that.
+    /// The moment of its arrival; `None` where nobody observes how long items wait.
     since: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! What the error of an opening tells: the call, the backend, and for how long it was tried.
+//! Notes in the error of an opening the call, the backend, and for how long it was tried.
 
 use crate::{Error, ErrorKind, Result};
 use std::time::{Duration, Instant};

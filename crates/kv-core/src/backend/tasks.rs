@@ -37,7 +37,7 @@ struct Inner {
     running: watch::Sender<usize>,
     failed: Mutex<Failed>,
     left: Mutex<Vec<Left>>,
-    /// What was cut off by the end of its runtime, and can be begun anew.
+    /// The work that was cut off by the end of its runtime, and can be begun anew.
     cut: Mutex<Vec<Arc<Todo>>>,
 }
 

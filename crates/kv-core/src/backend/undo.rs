@@ -73,7 +73,7 @@ enum Job {
 struct Go {
     todo: Arc<Todo>,
     counted: Counted,
-    /// Whose work it is, to those who observe.
+    /// The operation in whose name the work is done, and its observer; `None` without one.
     origin: Option<Origin>,
     is_held: bool,
     is_polled: bool,

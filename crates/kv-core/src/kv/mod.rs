@@ -84,7 +84,7 @@ pub struct Kv {
     deadline: Duration,
 }
 
-/// What all clones of a handle have.
+/// The state that all clones of a handle share.
 #[derive(Clone)]
 struct Handle {
     /// The store at the top of its layers.
@@ -96,7 +96,7 @@ struct Handle {
     shared: Arc<Shared>,
 }
 
-/// What the handles of one opened store share, whatever part and layers each has.
+/// The state that the handles of one opened store share, whatever part and layers each has.
 struct Shared {
     /// The store without layers.
     store: Arc<dyn Store>,

@@ -1,4 +1,4 @@
-//! What tells an observer that a lock or a lease was lost.
+//! Tells an observer that a lock or a lease was lost.
 
 use super::{Kv, Shared, guard::until_lost};
 use crate::{

@@ -22,8 +22,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 
 type Change = Box<dyn FnMut(Option<&Entry>) -> Result<Next> + Send>;
 
-/// What a function that is given to [`Kv::update`] makes of a key. Every value is one to put, so
-/// that the function may return `Ok("text")` as well as `Ok(Next::Delete)`.
+/// The decision of the function that is given to [`Kv::update`]: what becomes of the key. Every
+/// value is one to put, so that the function may return `Ok("text")` as well as `Ok(Next::Delete)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The key is given this value.
@@ -314,7 +314,7 @@ struct Work {
     deadline: Deadline,
     pauses: Backoff,
     attempts: u32,
-    /// How often others wrote the key before an attempt could.
+    /// The number of attempts that failed because another wrote the key first.
     conflicts: u32,
     /// The last failure that left the outcome unknown.
     lost: Option<Error>,

@@ -24,7 +24,7 @@ pub(crate) const LEASE: &str = "lease";
 pub(crate) const RENEWAL: &str = "renewal";
 pub(crate) const OWNER: &str = "owner";
 pub(crate) const TOKEN: &str = "token";
-/// How often the holder of the lock has changed its value.
+/// The number of times that the holder of the lock has changed its value.
 pub(crate) const CHANGES: &str = "changes";
 
 pub(crate) type Item = HashMap<String, AttributeValue>;

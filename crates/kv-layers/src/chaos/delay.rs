@@ -1,4 +1,4 @@
-//! What holds calls and events back.
+//! Holds calls and events back.
 
 use super::Chaos;
 use kv_core::{

@@ -83,7 +83,7 @@ pub struct Chaos {
     dice: Arc<Dice>,
 }
 
-/// What a [`Chaos`] has done so far.
+/// The numbers of calls and events that a [`Chaos`] has disturbed so far, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {

@@ -1,4 +1,4 @@
-//! What a watch has told so far, as versions alone.
+//! The keys that a watch has told so far, with their versions and without their values.
 
 use kv_core::{Key, Version, WatchEvent};
 use std::{

@@ -37,7 +37,7 @@ pub(super) struct Reader {
     is_listing: bool,
 }
 
-/// Where the events come from.
+/// The watch that the events of a reader come from.
 enum Feed {
     /// Nothing is read yet, or not any more.
     None,
@@ -50,7 +50,7 @@ enum Feed {
 struct Own {
     changes: WatchStream,
     fold: Fold,
-    /// What was told before the first `Synced`, and is no part of a list.
+    /// The events before the first `Synced` that are no part of a list.
     late: VecDeque<WatchEvent>,
     /// The moment at which it has been quiet for long enough, unless something is told before;
     /// `None` once that was of no use.

@@ -89,7 +89,7 @@ struct Upstream {
     task: AbortOnDrop,
 }
 
-/// What a watch and its readers share.
+/// The state that a watch and its readers share.
 struct State {
     told: Mutex<Told>,
     hashes: RandomState,
@@ -97,7 +97,7 @@ struct State {
 
 #[derive(Default)]
 struct Told {
-    /// What was told by the stream that is read now.
+    /// The fold of the events of the stream that is read now.
     fold: Fold,
     is_over: bool,
     readers: Vec<Arc<Inbox<WatchEvent>>>,

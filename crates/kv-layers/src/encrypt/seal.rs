@@ -24,7 +24,7 @@ const TAG: usize = 16;
 /// The bytes that sealing adds to a value.
 pub(super) const OVERHEAD: usize = NONCE_ENDS + TAG;
 
-/// What a value is of.
+/// The owner of a value: a key, or a lock, which may have the same name.
 #[derive(Clone, Copy)]
 pub(super) enum Of {
     Key,

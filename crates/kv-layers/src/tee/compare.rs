@@ -1,4 +1,4 @@
-//! What two stores have: copied from one to the other, and compared.
+//! Copies what one store has into another, and compares the two.
 
 use super::{Difference, Tee};
 use kv_core::{Directory, Entry, IntoKey, Key, Kv, Result};

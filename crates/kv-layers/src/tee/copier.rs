@@ -18,7 +18,7 @@ pub(super) type Tell = dyn Fn(&str, &Error) + Send + Sync;
 /// One write through the layer, which is to be copied.
 pub(super) struct Mine {
     key: Key,
-    /// What was put; `None` for a deletion.
+    /// The value and the options of a put; `None` for a deletion.
     put: Option<(Bytes, PutOptions)>,
     /// The version that the put was given; `None` where the answer was lost.
     version: Option<Version>,
@@ -57,7 +57,7 @@ pub(super) struct Copier {
     pub(super) outage: Mutex<Outage>,
 }
 
-/// What is to be copied in one go.
+/// The writes and the deletion of a directory that are copied in one go.
 #[derive(Default)]
 pub(super) struct Job {
     writes: Vec<Mine>,

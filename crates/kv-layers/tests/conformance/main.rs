@@ -50,7 +50,7 @@ impl Ground {
     }
 }
 
-/// What stands on the ground.
+/// The layer over the ground, or all layers at once.
 #[derive(Clone, Copy)]
 enum Tower {
     ReadOnly,

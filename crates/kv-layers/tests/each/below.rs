@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 /// The key whose puts wait.
 pub(crate) const SLOW: &str = "slow";
 
-/// What the test and the layer share.
+/// The counts and the gate that the test and the layer share.
 #[derive(Clone, Debug)]
 pub(crate) struct Below(Arc<Shared>);
 

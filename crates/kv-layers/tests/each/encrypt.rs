@@ -9,7 +9,7 @@ async fn sealed() -> Result<(Kv, Kv, Keyring)> {
     Ok((store, kv, keys))
 }
 
-/// What nobody may see on the server.
+/// A value that nobody may see on the server.
 const MARKED: &str = "marked-as-secret";
 
 fn shows(bytes: &[u8]) -> bool {

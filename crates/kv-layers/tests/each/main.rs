@@ -1,4 +1,4 @@
-//! What each layer does beyond keeping the promises of the store below.
+//! The effects of each layer, beyond keeping the promises of the store below.
 
 mod below;
 mod chaos;

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-/// What was recorded: each metric with its labels, and the values.
+/// The recorded values, by the metric with its labels.
 type Lines = Arc<Mutex<BTreeMap<String, Vec<f64>>>>;
 
 /// An exporter that writes everything down.

@@ -35,7 +35,7 @@ pub(super) struct Adding<'a> {
     is_orphan: bool,
     /// True when nobody can know any more whether such a try took effect.
     is_lost: bool,
-    /// How often another was first.
+    /// The number of tries in which another change came first.
     late: u32,
     last: Option<Error>,
 }

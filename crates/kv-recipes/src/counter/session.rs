@@ -9,7 +9,7 @@ use kv_core::{Bytes, ErrorKind, Key, Kv, Lease, Result, Version};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// What is known of the number.
+/// The value of the counter, and the version of its key.
 #[derive(Clone, Copy)]
 pub(super) struct Number {
     pub(super) value: i64,

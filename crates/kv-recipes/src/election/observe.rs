@@ -1,4 +1,4 @@
-//! Who leads, as others see it.
+//! The leader of an election, as others see it.
 
 use super::seat::{Seat, read};
 use crate::needs;
@@ -13,12 +13,12 @@ pub struct Leader {
     pub term: u64,
     /// The name of the candidate that leads.
     pub candidate: String,
-    /// What the leader has said last: by [`Election::value`](super::Election::value) when it took
-    /// office, by [`Term::proclaim`](super::Term::proclaim) since.
+    /// The value that the leader has told last: by [`Election::value`](super::Election::value) when
+    /// it took office, by [`Term::proclaim`](super::Term::proclaim) since.
     pub value: Bytes,
 }
 
-/// What is known of who leads.
+/// One piece of news about an election: its leader, or that nobody is known to lead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leadership {
     /// This one leads.
@@ -74,7 +74,7 @@ pub struct Leaders {
     seen: Seen,
 }
 
-/// What the two watches have told.
+/// The newest state that the watches of the lock's holder and of the leader's record have told.
 #[derive(Default)]
 struct Seen {
     /// The token of the lock's holder.

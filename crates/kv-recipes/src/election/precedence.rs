@@ -1,4 +1,4 @@
-//! Who comes before whom among candidates with a priority.
+//! The order of candidates that have a priority.
 
 use super::seat::read;
 use crate::{json, record, record::Format, registration};
@@ -11,7 +11,7 @@ pub(super) const CANDIDATES: &str = "candidates";
 /// The key of the nomination, below the election's name.
 pub(super) const NOMINEE: &str = "nominee";
 
-/// What a candidate registers while it waits.
+/// The value that a candidate registers while it waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Rank {
     pub(super) candidate: String,
@@ -20,7 +20,7 @@ pub(super) struct Rank {
     pub(super) ready: Option<(u64, u64)>,
 }
 
-/// Whom the leader of a term nominates.
+/// The candidate that the leader of a term nominates.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Nomination {
     pub(super) v: Format,
@@ -41,8 +41,9 @@ pub(super) fn nomination(entry: &Entry) -> Result<Nomination> {
     record::read(&entry.key, &entry.value).map(|(nomination, _)| nomination)
 }
 
-/// What stands below the name of an election. What cannot be read there is left out: it decides
-/// nothing but who steps aside for whom.
+/// The candidates, the nomination and the last term of an election, as they were read below its
+/// name. A record that cannot be read is left out: the records decide nothing but who steps aside
+/// for whom.
 #[derive(Debug, Default)]
 pub(super) struct Field {
     /// The living candidates, by their ids.

@@ -1,4 +1,4 @@
-//! What the owner of a registered key holds.
+//! The handle that the owner of a registered key holds.
 
 use super::{
     line::Line,

@@ -1,4 +1,4 @@
-//! What the owner of a registration and its keeper tell each other.
+//! The messages between the owner of a registration and the task that keeps it.
 
 use kv_core::{Bytes, Error, ErrorKind, Result};
 use std::time::Instant;
@@ -30,7 +30,7 @@ pub(super) struct Wanted {
     pub(super) value: Bytes,
 }
 
-/// What the keeper tells of the key.
+/// The state of the key, as the keeper tells it to the owner.
 #[derive(Clone)]
 pub(super) struct Told {
     pub(super) state: RegistrationState,

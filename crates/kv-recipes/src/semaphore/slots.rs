@@ -41,7 +41,7 @@ pub(super) struct Slots {
     ttl: Duration,
 }
 
-/// What stands below the name of the semaphore.
+/// The slots that are taken and the number of permits, as they stand below the semaphore's name.
 #[derive(Default)]
 struct Seen {
     taken: BTreeSet<usize>,

@@ -1,4 +1,4 @@
-//! Who is to own what.
+//! The plan of the shards: which member is to own which.
 
 use crate::record::{self, Format};
 use kv_core::{Bytes, Entry, Error, ErrorKind, Result};
@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 /// The most shards: the plan of so many is a value that every store takes.
 pub(super) const MOST: usize = 8192;
 
-/// What a member registers.
+/// The value that a member registers: its name and its weight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Is {
     pub(super) name: String,
@@ -97,7 +97,7 @@ impl Plan {
     }
 }
 
-/// What one member holds while a plan is made.
+/// The shards that one member has while a plan is made, and the bounds of its share.
 struct Held {
     weight: u64,
     /// Its share, rounded down and up.

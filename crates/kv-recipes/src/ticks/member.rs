@@ -34,7 +34,7 @@ fn read(entry: &Entry) -> Result<Record> {
     }
 }
 
-/// What a member knows of the ticks.
+/// The state of the ticks as far as a member knows it.
 struct Seen {
     /// The number of the last tick; 0 when there was none.
     number: u64,

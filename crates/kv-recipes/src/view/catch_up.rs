@@ -1,4 +1,5 @@
-//! How a view makes sure that it holds what the store has.
+//! Waits until a view holds what the store has: one name in a version, or all that was there when
+//! the wait began.
 
 use super::Shared;
 use crate::names::in_recipe;
@@ -11,7 +12,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(50);
 /// The most names that are looked up at once.
 const LOOKED_UP: usize = 100;
 
-/// What the view has to hear of before it holds everything.
+/// The changes that the view has to hear of before it holds everything.
 #[derive(Default)]
 struct Owed {
     /// The names that were there, each to be held in this version or what came after it.

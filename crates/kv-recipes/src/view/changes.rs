@@ -39,9 +39,9 @@ pub struct Changes<T> {
 pub struct Change<T> {
     /// The name below the directory of the view.
     pub name: Key,
-    /// What stood there when this reader saw the name last; `None` when nothing did.
+    /// The entry when this reader saw the name last; `None` when there was none.
     pub old: Option<ViewEntry<T>>,
-    /// What stands there now; `None` when nothing does.
+    /// The entry now; `None` when there is none.
     pub new: Option<ViewEntry<T>>,
 }
 

@@ -73,7 +73,7 @@ pub struct View<T> {
     tasks: Arc<Vec<AbortOnDrop>>,
 }
 
-/// What the view and its tasks share.
+/// The state that the view and its tasks share.
 struct Shared<T> {
     kv: Kv,
     directory: Directory,

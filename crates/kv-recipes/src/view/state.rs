@@ -1,4 +1,4 @@
-//! What a view holds, under its mutex.
+//! The entries of a view and the changes its readers have not seen, under the view's mutex.
 
 use kv_core::{Directory, Error, ErrorKind, Key, Result, Version, backend::Instant};
 use std::{

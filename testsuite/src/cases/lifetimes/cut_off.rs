@@ -1,4 +1,5 @@
-//! What is dropped just as its runtime ends: nobody is left there who could give it back.
+//! Guards, waits and leases that are dropped just as their runtime ends: nobody is left there who
+//! could give them back.
 
 use super::outlived::in_a_runtime_of;
 use crate::{

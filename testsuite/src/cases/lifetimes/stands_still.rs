@@ -65,7 +65,7 @@ impl Still {
     }
 }
 
-/// What a runtime leaves when it stands still.
+/// The handle, the watch and the wait that a runtime leaves when it stands still.
 struct Left {
     kv: Kv,
     /// A watch, which is read elsewhere from then on.

@@ -1,4 +1,5 @@
-//! What one holds and others wait for: a permit, a share for reading or writing, several locks.
+//! Recipes of which one member holds what others wait for: a permit, a lock for reading or writing,
+//! several locks.
 
 use super::*;
 use kv_core::{Condition, Guard};
@@ -90,7 +91,7 @@ impl Holding for LockAll {
     }
 }
 
-/// What is held.
+/// A permit (a reader's is one too), a lock or several locks, while they are held.
 #[derive(Debug)]
 pub(super) enum Held {
     Permit(Permit),

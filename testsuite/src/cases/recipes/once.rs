@@ -1,4 +1,4 @@
-//! What happens once.
+//! Cases of `Once`: writes that happen once, whoever tries.
 
 use super::*;
 use kv_recipes::{Effects, Once, Ran};

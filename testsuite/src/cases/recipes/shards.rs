@@ -20,13 +20,13 @@ async fn cannot(t: &Trial) -> Result<Option<Ended>, Failure> {
     lacking(t, &[Need::Fences, Need::Leases, Need::Watches], what).await
 }
 
-/// What is known of the work of all members of one case.
+/// The work of all members of one case, as they have noted it.
 #[derive(Clone, Default)]
 struct Account(Arc<Mutex<Works>>);
 
 #[derive(Default)]
 struct Works {
-    /// Who works on a shard now, under which token.
+    /// The member that works on each shard now, and the token under which it does.
     now: BTreeMap<usize, (&'static str, u64)>,
     /// All that was begun: the shard, the member, and the proof of owning it.
     begun: Vec<(usize, &'static str, Fence)>,

@@ -36,7 +36,7 @@ pub(super) async fn slow_reader(t: Trial) -> Verdict {
     .await
 }
 
-/// How many values are put at once, to see whether they are told, and how long they are.
+/// The number of values that are put to see whether they are told, and their length in bytes.
 const BATCH: usize = 16;
 const VALUE: usize = 4096;
 
