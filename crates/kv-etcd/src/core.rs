@@ -10,7 +10,9 @@ use crate::{
     lock::sessions::Sessions,
     names::Names,
 };
-use etcd_client::{GetOptions, GetResponse, Member, ResponseHeader, StatusResponse, Txn, TxnResponse};
+use etcd_client::{
+    Client as Service, GetOptions, GetResponse, Member, ResponseHeader, StatusResponse, Txn, TxnResponse,
+};
 use kv_core::{
     Capabilities, Error, ErrorKind, Health, Result,
     backend::{Clock, Tasks},
@@ -56,9 +58,10 @@ impl Core {
         version::check(status(&client, Purpose::Stale, deadline).await?.version())?;
         let (names, sessions) = (Names::new(prefix), Sessions::new(clock.clone()));
         // No other request here needs a user.
-        let asked = client.call(Purpose::Stale, deadline, |s| {
-            let (name, count) = (names.health(), GetOptions::new().with_count_only().with_serializable());
-            async move { s.kv_client().get(name, Some(count)).await }
+        let asked = client.call(Purpose::Stale, deadline, |service| {
+            let (mut kv, name) = (service.kv_client(), names.health());
+            let count = GetOptions::new().with_count_only().with_serializable();
+            async move { kv.get(name, Some(count)).await }
         });
         let seen = match asked.await {
             Ok(answer) => answer.header().map_or(0, ResponseHeader::revision),
@@ -82,10 +85,9 @@ impl Core {
         let answer = self
             .client
             .call(purpose, deadline, |service| {
+                let mut kv = service.kv_client().max_decoding_message_size(ANSWER);
                 let (start, options) = (start.to_vec(), options.clone());
-                async move {
-                    service.kv_client().max_decoding_message_size(ANSWER).get(start, Some(options)).await
-                }
+                async move { kv.get(start, Some(options)).await }
             })
             .await?;
         self.saw(answer.header());
@@ -109,8 +111,9 @@ impl Core {
             .client
             .call(purpose, deadline, |service| {
                 sending();
+                let mut kv = service.kv_client().max_decoding_message_size(ANSWER);
                 let txn = txn.clone();
-                async move { service.kv_client().max_decoding_message_size(ANSWER).txn(txn).await }
+                async move { kv.txn(txn).await }
             })
             .await?;
         self.saw(answer.header());
@@ -133,9 +136,10 @@ impl Core {
         let status = status(&self.client, Purpose::Read, deadline).await?;
         let mut health = Health::new(status.version());
         // A server may keep the list of members to administrators.
-        let members = self
-            .client
-            .call(Purpose::Read, deadline, |s| async move { s.cluster_client().member_list().await });
+        let members = self.client.call(Purpose::Read, deadline, |service| {
+            let mut cluster = service.cluster_client();
+            async move { cluster.member_list().await }
+        });
         if let Ok(members) = members.await {
             let called = |m: &Member| match m.name() {
                 "" => format!("{:x}", m.id()),
@@ -164,5 +168,9 @@ impl Core {
 }
 
 async fn status(client: &Client, purpose: Purpose, deadline: Deadline) -> Result<StatusResponse> {
-    client.call(purpose, deadline, |s| async move { s.maintenance_client().status().await }).await
+    let request = |service: &Service| {
+        let mut maintenance = service.maintenance_client();
+        async move { maintenance.status().await }
+    };
+    client.call(purpose, deadline, request).await
 }

@@ -7,7 +7,7 @@ use crate::{
     core::Core,
     error::is_lease_there,
 };
-use etcd_client::{KeyValue, LeaseGrantOptions};
+use etcd_client::{Client as Service, KeyValue, LeaseGrantOptions};
 use kv_core::{
     Error, ErrorKind, LeaseId, Result,
     backend::{Alive, Instant, Undo, retry::Answered, unique},
@@ -97,8 +97,8 @@ pub(crate) async fn grant(
         let asked = core.tasks.to_its_end(async move {
             let options = LeaseGrantOptions::new().with_id(id);
             let ask = client.ask(Purpose::Repeatable, deadline, |service| {
-                let options = options.clone();
-                async move { service.lease_client().grant(seconds, Some(options)).await }
+                let (mut leases, options) = (service.lease_client(), options.clone());
+                async move { leases.grant(seconds, Some(options)).await }
             });
             let answer = ask.await;
             let revoke = tasks.undo_repeatable(move || {
@@ -142,7 +142,10 @@ pub(crate) async fn end(client: Arc<Client>, id: i64, each_request: Duration) ->
 /// Revokes a lease, which deletes its keys; returns whether the lease was there, and whether the
 /// answer is to a repeat.
 async fn revoke(client: &Client, id: i64, each_request: Duration) -> Result<Answered<bool>> {
-    let revoke = |service: etcd_client::Client| async move { service.lease_client().revoke(id).await };
+    let revoke = |service: &Service| {
+        let mut leases = service.lease_client();
+        async move { leases.revoke(id).await }
+    };
     let revoked = client.ask(Purpose::Repeatable, Deadline::after(each_request), revoke).await?;
     let is_repeat = revoked.is_repeat;
     match revoked.answer {
@@ -161,8 +164,10 @@ pub(crate) fn gone(what: &str) -> Error {
 
 /// Renews a lease once.
 pub(crate) async fn renew(client: &Client, id: i64, deadline: Deadline) -> Result<()> {
-    let renewal =
-        |service: etcd_client::Client| async move { service.lease_client().keep_alive(id).await.map(drop) };
+    let renewal = |service: &Service| {
+        let mut leases = service.lease_client();
+        async move { leases.keep_alive(id).await.map(drop) }
+    };
     client.call(Purpose::Renewal, deadline, renewal).await
 }
 

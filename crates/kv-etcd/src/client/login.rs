@@ -27,8 +27,8 @@ pub(crate) struct Login {
 
 impl LoggedIn {
     /// Returns the client and its login, if they exist and the login is trusted.
-    pub(crate) fn ready(&self, access: &Access) -> Option<(Service, Login)> {
-        self.service.get().cloned().zip(self.standing(access))
+    pub(crate) fn ready(&self, access: &Access) -> Option<(&Service, Login)> {
+        self.service.get().zip(self.standing(access))
     }
 
     /// Makes the client, and logs in unless there is a trusted login by then.
@@ -37,12 +37,12 @@ impl LoggedIn {
         channel: &Connections,
         led: bool,
         access: &Access,
-    ) -> Result<(Service, Login), ClientError> {
+    ) -> Result<(&Service, Login), ClientError> {
         let make = || async {
             let options = ConnectOptions::new().with_require_leader(led);
             Service::from_channel(Channel::Tonic(channel.clone()), Some(options)).await
         };
-        let service = self.service.get_or_try_init(make).await?.clone();
+        let service = self.service.get_or_try_init(make).await?;
         let _turn = self.one_at_a_time.lock().await;
         let Some((user, password)) = access.login.as_ref().filter(|_| self.standing(access).is_none()) else {
             return Ok((service, Login { number: self.last.load(Ordering::Relaxed), is_new: false }));

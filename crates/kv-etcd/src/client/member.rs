@@ -55,7 +55,7 @@ impl Member {
     pub(crate) async fn attempt<T, F>(
         attempt: Attempt<'_, Self>,
         purpose: Purpose,
-        request: impl Fn(Service) -> F,
+        request: impl Fn(&Service) -> F,
     ) -> Result<Result<T>, RequestError>
     where
         F: Future<Output = Result<T, ClientError>>,
@@ -73,7 +73,7 @@ impl Member {
         &self,
         attempt: &Attempt<'_, Self>,
         purpose: Purpose,
-        request: impl Fn(Service) -> F,
+        request: impl Fn(&Service) -> F,
     ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, ClientError>>,

@@ -57,12 +57,13 @@ impl Client {
     }
 
     /// Sends a request whose answer is the same however often it is sent, as [`ask`](Self::ask)
-    /// does.
+    /// does. `request` takes from the member's client the part that it needs: each call would
+    /// otherwise clone all parts.
     pub(crate) async fn call<T, F>(
         &self,
         purpose: Purpose,
         deadline: Deadline,
-        request: impl Fn(Service) -> F,
+        request: impl Fn(&Service) -> F,
     ) -> Result<T>
     where
         F: Future<Output = Result<T, ClientError>>,
@@ -76,7 +77,7 @@ impl Client {
         &self,
         purpose: Purpose,
         deadline: Deadline,
-        request: impl Fn(Service) -> F,
+        request: impl Fn(&Service) -> F,
     ) -> Result<Answered<Result<T>>>
     where
         F: Future<Output = Result<T, ClientError>>,

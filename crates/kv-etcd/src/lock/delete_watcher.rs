@@ -97,9 +97,10 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
 async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result<(WatchStream, bool)> {
     client
         .call(Purpose::Watch, Deadline::after(each_request), |service| {
+            let mut watch = service.watch_client();
             let (name, options) = (first.name.clone(), first.options());
             async move {
-                let mut stream = service.watch_client().watch(name, Some(options)).await?;
+                let mut stream = watch.watch(name, Some(options)).await?;
                 match stream.message().await? {
                     Some(said) if !said.canceled() => Ok((stream, knows(&said, first.from))),
                     said => Err(refused_watch(said.as_ref())),

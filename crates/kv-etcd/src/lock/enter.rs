@@ -38,10 +38,10 @@ impl LockQueue {
         loop {
             let is_made = own.floor.is_made();
             let txn = self.entry(own, is_made, wait);
-            let request = |service: Service| {
+            let request = |service: &Service| {
                 sent.sending();
-                let txn = txn.clone();
-                async move { service.kv_client().txn(txn).await }
+                let (mut kv, txn) = (service.kv_client(), txn.clone());
+                async move { kv.txn(txn).await }
             };
             // A repeat finds the contender that the first attempt made, and leaves it as it is:
             // its holder may have changed its value.
@@ -144,9 +144,9 @@ impl LockQueue {
                 .when([own.may_enter(own.floor.is_made())])
                 .and_then([own.delete(), own.raise(own.number)])
                 .or_else([own.delete(), own.look_at_floor()]);
-            let request = |service: Service| {
-                let txn = txn.clone();
-                async move { service.kv_client().txn(txn).await }
+            let request = |service: &Service| {
+                let (mut kv, txn) = (service.kv_client(), txn.clone());
+                async move { kv.txn(txn).await }
             };
             let asked = self.core.client.ask(Purpose::Repeatable, self.deadline(), request).await?;
             let answer = asked.answer?;

@@ -134,9 +134,9 @@ impl Queue for LockQueue {
     }
 
     async fn leave(&self, contender: &Contender) -> Result<Left> {
-        let request = |service: etcd_client::Client| {
-            let name = contender.name.clone();
-            async move { service.kv_client().delete(name, None).await }
+        let request = |service: &etcd_client::Client| {
+            let (mut kv, name) = (service.kv_client(), contender.name.clone());
+            async move { kv.delete(name, None).await }
         };
         let asked = self.core.client.ask(Purpose::Repeatable, self.deadline(), request).await;
         contender

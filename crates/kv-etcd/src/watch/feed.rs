@@ -25,9 +25,9 @@ impl Feed {
             options = options.with_range(range.end.clone());
         }
         let open = core.client.call(Purpose::Watch, Deadline::after(each_request), |service| {
+            let mut watch = service.watch_client().max_decoding_message_size(ANSWER);
             let (start, options) = (range.start.clone(), options.clone());
             async move {
-                let mut watch = service.watch_client().max_decoding_message_size(ANSWER);
                 let mut stream = watch.watch(start, Some(options)).await?;
                 match stream.message().await? {
                     Some(first) if first.created() && !first.canceled() => Ok(stream),
