@@ -10,6 +10,8 @@ mod guard;
 mod views;
 
 #[cfg(test)]
+mod browser;
+#[cfg(test)]
 #[path = "../../tests/cli/http.rs"]
 mod http;
 #[cfg(test)]

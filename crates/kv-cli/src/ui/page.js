@@ -90,14 +90,13 @@ function refresh(key) {
 // The value.
 
 async function show(key) {
-  edit(false);
   const entry = await ask("key", { key });
   shown = entry;
+  edit(false);
   note();
   $("name").textContent = key;
   $("version").textContent = "version " + entry.version + (entry.base64 === undefined ? "" : ", not text: shown as base64");
   $("value").textContent = entry.base64 ?? pretty(entry.value);
-  $("buttons").hidden = !store.writable;
   $("edit").hidden = entry.base64 !== undefined;
   for (const button of document.querySelectorAll(".chosen")) button.classList.remove("chosen");
   for (const item of document.querySelectorAll("#tree li")) {
@@ -136,6 +135,7 @@ function edit(is, isNew) {
   $("form").hidden = !is;
   $("key").hidden = !(is && isNew);
   $("value").hidden = is;
+  $("buttons").hidden = is || !shown || !store.writable;
   if (!is) return;
   note();
   $("text").value = isNew ? "" : shown.value;
