@@ -1,6 +1,7 @@
 //! The user's side: the handle and its calls.
 
 mod break_lock;
+mod call;
 mod calls;
 mod checks;
 mod closing;
@@ -13,6 +14,7 @@ mod locks;
 mod part;
 mod read;
 mod sentry;
+mod shown;
 mod transact;
 mod update;
 mod watch;
@@ -31,26 +33,21 @@ pub use update::{Next, Update, Updated};
 pub use watch::{Watch, WatchCall};
 pub use write::{Adopt, Delete, DeleteTree, Put};
 
+#[allow(unused_imports, reason = "the documentation speaks of it")]
+use crate::ErrorKind;
 use crate::{
-    Capabilities, Error, ErrorKind, Result,
-    backend::{Alive, Owner, Tasks, Undo, Undoing, lock as guarded},
+    Capabilities, Result,
+    backend::{Tasks, Undoing, lock as guarded},
     driver::{Deadline, Layer, Store},
-    observe::{self, Observed, Observer, Observing, system_name},
+    observe::{Observer, Observing},
 };
-use closing::closed;
+use call::Does;
 use part::Part;
 use std::{
-    fmt,
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, Weak, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::sync::watch as flag;
-use tracing::{Instrument, Span, field::Empty};
 
 /// A handle on an open store, cheap to clone; all clones are one.
 ///
@@ -111,13 +108,6 @@ struct Shared {
     held: Mutex<Vec<Undoing>>,
     /// The work that gives them back in the background.
     tasks: Tasks,
-}
-
-/// The kind of a call, which says what the call may have done when it is cut off.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Does {
-    Read,
-    Write,
 }
 
 impl Kv {
@@ -261,29 +251,6 @@ impl Kv {
         Self { handle: Arc::new(handle), deadline: self.deadline }
     }
 
-    /// Opens the span of a call.
-    fn span(&self, operation: &'static str, key: Option<&str>) -> Span {
-        let backend = self.capabilities().backend;
-        let kind = if matches!(backend, "memory" | "redb") { "internal" } else { "client" };
-        let span = tracing::debug_span!(
-            "kv",
-            otel.name = operation,
-            otel.kind = kind,
-            db.system.name = system_name(backend),
-            db.operation.name = operation,
-            error.type = Empty,
-            kv.key = Empty,
-        );
-        if self.handle.shows_keys {
-            span.record("kv.key", key);
-        }
-        span
-    }
-
-    fn observed<'a>(&self, operation: &'static str, key: Option<&'a str>) -> Observed<'a> {
-        Observed::begin(self.handle.observing.as_ref(), operation, key)
-    }
-
     fn part(&self) -> &Part {
         &self.handle.part
     }
@@ -305,81 +272,6 @@ impl Kv {
     pub fn capabilities(&self) -> &Capabilities {
         self.handle.store.as_ref().capabilities()
     }
-
-    #[cold]
-    fn in_call(&self, error: Error, operation: &'static str, key: Option<&str>) -> Error {
-        error.in_call(operation, self.capabilities().backend, key)
-    }
-
-    /// Makes a call to the store. Every call goes this way: it looks whether the handle is closed,
-    /// opens the span, keeps the deadline, adds the context to the error, and tells the observer.
-    async fn call<T>(
-        &self,
-        operation: &'static str,
-        key: Option<&str>,
-        does: Does,
-        deadline: Deadline,
-        work: impl Future<Output = Result<T>>,
-    ) -> Result<T> {
-        let observed = self.observed(operation, key);
-        if self.is_closed() {
-            let error = self.in_call(closed(), operation, key);
-            observed.end(Some(&error));
-            return Err(error);
-        }
-        // A store that answers at once (memory, a cache) would never let other tasks run.
-        tokio::task::coop::consume_budget().await;
-        let span = self.span(operation, key);
-        let answer = async {
-            let mut work = pin!(work);
-            match deadline.limit(work.as_mut()).await {
-                // The store keeps the deadline itself, and it alone knows whether a write was
-                // sent.
-                None if does == Does::Write => Deadline::after(LAST_WORD).limit(work).await,
-                answer => answer,
-            }
-        };
-        let mut answer = pin!(answer.instrument(span.clone()));
-        let answer = poll_fn(|cx| observe::poll(observed.origin(), answer.as_mut(), cx)).await;
-        let answer = answer.unwrap_or_else(|| Err(cut_off(does, deadline)));
-        let answer = answer.map_err(|e| self.in_call(e, operation, key));
-        if let Err(e) = &answer {
-            span.record("error.type", e.kind().as_str());
-        }
-        observed.end(answer.as_ref().err());
-        answer
-    }
-
-    /// Gives something back within this time, and returns whether there was something to give back.
-    /// It goes on in the background when the time is over.
-    async fn give_back(
-        &self,
-        operation: &'static str,
-        key: Option<&str>,
-        undo: Undo,
-        within: Duration,
-    ) -> Result<bool> {
-        let (deadline, observed) = (Deadline::after(within), self.observed(operation, key));
-        let mut undoing = pin!(undo.run());
-        let undoing = poll_fn(|cx| observe::poll(observed.origin(), undoing.as_mut(), cx));
-        let answer = deadline.limit(undoing).await;
-        let answer = answer.unwrap_or_else(|| Err(cut_off(Does::Write, deadline)));
-        let answer = answer.map_err(|e| self.in_call(e, operation, key));
-        observed.end(answer.as_ref().err());
-        answer
-    }
-
-    /// Returns the owner of a lock or lease that was granted, in whose name it is logged.
-    fn owner_of(&self, alive: &Alive, what: &'static str) -> Owner {
-        let shared = Arc::downgrade(&self.handle.shared);
-        let is_shut = move || shared.upgrade().is_none_or(|shared| shared.shut.load(Ordering::Acquire));
-        alive.owned(what, self.capabilities().backend, is_shut)
-    }
-
-    /// Returns the store and the deadline of a call that begins now.
-    fn begin(&self, within: Duration) -> (&dyn Store, Deadline) {
-        (self.handle.store.as_ref(), Deadline::after(within))
-    }
 }
 
 impl From<Arc<dyn Store>> for Kv {
@@ -396,46 +288,6 @@ impl From<Arc<dyn Store>> for Kv {
         let (part, observing, shows_keys) = (Part::default(), None, false);
         let handle = Handle { store, part, observing, shows_keys, shared: Arc::new(shared) };
         Self { handle: Arc::new(handle), deadline: Deadline::DEFAULT }
-    }
-}
-
-impl fmt::Debug for Kv {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Kv");
-        shown.field("store", &Tower(self.handle.store.as_ref()));
-        if !self.part().is_whole_tree() {
-            shown.field("directory", &self.directory());
-        }
-        shown.field("deadline", &self.deadline).finish_non_exhaustive()
-    }
-}
-
-/// Shows a store with its layers, the outermost first.
-struct Tower<'a>(&'a dyn Store);
-
-impl fmt::Debug for Tower<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stores = std::iter::successors(Some(self.0), |store| store.inner());
-        let shown: Vec<_> = stores.map(|store| store.describe()).filter(|text| !text.is_empty()).collect();
-        f.write_str(&shown.join(" > "))
-    }
-}
-
-/// The time beyond a write's deadline in which the store may still say what became of the write:
-/// on a machine that stood still, the deadline of the handle and that of the store fall due at
-/// once.
-const LAST_WORD: Duration = Duration::from_millis(50);
-
-#[cold]
-fn cut_off(does: Does, deadline: Deadline) -> Error {
-    match does {
-        Does::Read => Error::new(ErrorKind::Timeout, format!("no answer within {deadline}")),
-        Does::Write => Error::new(
-            ErrorKind::OutcomeUnknown,
-            format!(
-                "no answer within {deadline}; the write may or may not have happened, so read before writing again"
-            ),
-        ),
     }
 }
 
