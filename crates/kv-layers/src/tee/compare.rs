@@ -1,11 +1,43 @@
 //! Copies what one store has into another, and compares the two.
 
-use super::{Difference, Tee};
+use super::Tee;
 use kv_core::{Directory, Entry, IntoKey, Key, Kv, Result};
-use std::cmp::Ordering;
+use std::{cmp::Ordering, fmt};
 
 /// The keys that are read at a time.
 const BATCH: usize = 32;
+
+/// A key that two stores do not have alike, found by [`Tee::differences`]. `Display` says it in a
+/// sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Difference {
+    /// The key is not in the other store.
+    Missing(Key),
+    /// The key is in the other store alone.
+    Extra(Key),
+    /// The key has another value in the other store.
+    Value(Key),
+}
+
+impl Difference {
+    /// Returns the key.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Missing(key) | Self::Extra(key) | Self::Value(key) => key,
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(key) => write!(f, "{key} is missing in the other store"),
+            Self::Extra(key) => write!(f, "{key} is in the other store alone"),
+            Self::Value(key) => write!(f, "{key} has another value in the other store"),
+        }
+    }
+}
 
 impl Tee {
     /// Copies what lies below a directory from one store to the other, and returns how many keys

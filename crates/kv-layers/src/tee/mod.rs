@@ -4,6 +4,8 @@ mod compare;
 mod copier;
 mod leases;
 
+pub use compare::Difference;
+
 use copier::{Copier, Mine, Pending, Tell};
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Error, Fence, Health, Holder, Key, Result, TtlRange, Written,
@@ -86,38 +88,6 @@ pub struct Tee {
     to: Arc<dyn Store>,
     patience: Duration,
     tell: Arc<Tell>,
-}
-
-/// A key that two stores do not have alike, found by [`Tee::differences`]. `Display` says it in a
-/// sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Difference {
-    /// The key is not in the other store.
-    Missing(Key),
-    /// The key is in the other store alone.
-    Extra(Key),
-    /// The key has another value in the other store.
-    Value(Key),
-}
-
-impl Difference {
-    /// Returns the key.
-    pub fn key(&self) -> &Key {
-        match self {
-            Self::Missing(key) | Self::Extra(key) | Self::Value(key) => key,
-        }
-    }
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(key) => write!(f, "{key} is missing in the other store"),
-            Self::Extra(key) => write!(f, "{key} is in the other store alone"),
-            Self::Value(key) => write!(f, "{key} has another value in the other store"),
-        }
-    }
 }
 
 impl Tee {
