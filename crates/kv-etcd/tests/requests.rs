@@ -37,7 +37,7 @@ async fn requests_per_call() -> Result<(), Failure> {
         let all = requests(node).await?;
         Ok(vec!["a request".to_owned(); (all - last.replace(all)) as usize])
     };
-    let others = ["put with a TTL", "put with the same TTL", "list", "locks", "break_lock"];
+    let others = ["put with a TTL", "put with the same TTL", "locks", "break_lock"];
     let others = others.map(|call| (call, 1..=2));
     Costs::new(asked, &others).of_each_call(kv, 200, Some(200)).await
 }

@@ -7,7 +7,10 @@ pub(crate) use fewer::fewer;
 pub(crate) use read::{exists, get, get_many, purpose, read_names, reading};
 
 use crate::{
-    client::answer::{entry, revision, version},
+    client::{
+        answer::{entry, revision, version},
+        limits::MOST_OPS,
+    },
     core::Core,
     error::says,
     names::{after, behind},
@@ -19,10 +22,13 @@ use kv_core::{
     driver::{Cursor, ListOptions, Page, ReadOptions},
 };
 
-/// Counts the keys that the first page asks for; the following pages ask for as many as fill
-/// [`PAGE_BYTES`] by what was seen.
-const FIRST: usize = 64;
+/// Counts the keys that the first page asks for, so that most directories are one page; the
+/// following pages ask for as many as fill [`PAGE_BYTES`] by what was seen.
+const FIRST: usize = 512;
 const MOST: usize = 4096;
+/// Sets how many times more keys a page asks for than the one before it, of which fewer came than
+/// were asked for first.
+const SLOWLY: usize = 4;
 const PAGE_BYTES: usize = 1 << 20;
 
 /// The place at which a page begins, as a cursor holds it.
@@ -101,10 +107,12 @@ pub(crate) async fn page(
     let at = if token.revision > 0 { token.revision } else { revision(answer.header())? };
     let (more, kvs) = (answer.more(), answer.take_kvs());
     let last = kvs.last().map(|kv| kv.key().to_vec());
-    let mut next_page = next_size(&kvs).min(size.saturating_mul(STEP));
+    // Where so many were too much, the rest may be as large.
+    let growth = if size < most { SLOWLY } else { STEP };
+    let mut next_page = next_size(&kvs).min(size.saturating_mul(growth));
     let (mut items, deep) = items(core, directory, options, kvs);
     if !options.recursive && !options.keys_only {
-        let filled = fill(core, items, at, size.min(FIRST), &options.read).await?;
+        let filled = fill(core, items, at, size.min(MOST_OPS), &options.read).await?;
         next_page = next_page.min(filled.next_size);
         if let Some(start) = filled.next {
             let next = PageToken { revision: at, size: next_page, start }.cursor();
