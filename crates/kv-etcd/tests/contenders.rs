@@ -5,7 +5,7 @@ mod common;
 use common::{Node, single};
 use kv_core::driver::WriteOptions;
 use kv_testsuite::{Failure, Proxy, failover::soon};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Sets a TTL that is longer than a test takes, so that nothing ends by itself.
 const TTL: Duration = Duration::from_secs(120);
@@ -130,6 +130,54 @@ async fn who_cannot_see_its_place_in_line_keeps_it() -> Result<(), Failure> {
         .await??;
     }
     assert!(held.release().await?);
+    Ok(())
+}
+
+/// The server tells a watch that begins in the past of what happens only ten times a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_while_others_write_gets_a_lock_at_once() -> Result<(), Failure> {
+    const ROUNDS: usize = 40;
+    const AT_ONCE: Duration = Duration::from_millis(20);
+    let node = &single("etcd").await?;
+    let url = format!("etcd://{}/busy/", node.address);
+    let (kv, other, writer) =
+        (kv_etcd::open(&url).await?, kv_etcd::open(&url).await?, kv_etcd::open(&url).await?);
+    let writes = writer.clone();
+    // The times of the puts tell how fast the machine is at the moment.
+    let writes = tokio::spawn(async move {
+        let mut times = Vec::new();
+        loop {
+            let begun = Instant::now();
+            if writes.put("k", "").await.is_err() {
+                return times;
+            }
+            times.push(begun.elapsed());
+        }
+    });
+    let mut took = Vec::new();
+    for _ in 0..ROUNDS {
+        let holder = other.new_lock("l").ttl(TTL).acquire().await?;
+        let lock = kv.new_lock("l").ttl(TTL);
+        let waits = tokio::spawn(async move { (lock.acquire().await, Instant::now()) });
+        soon("one who waits", async {
+            while in_line(node, "busy/").await? < 2 {}
+            Ok::<_, Failure>(())
+        })
+        .await??;
+        let released = Instant::now();
+        holder.release().await?;
+        let (guard, at) = soon("the lock", waits).await??;
+        took.push(at.saturating_duration_since(released));
+        guard?.release().await?;
+    }
+    writer.close().await?;
+    let mut puts = writes.await?;
+    let median = |times: &mut Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    let (handover, put) = (median(&mut took), median(&mut puts));
+    assert!(handover < AT_ONCE.max(8 * put), "{took:?}, and {put:?} for a put");
     Ok(())
 }
 

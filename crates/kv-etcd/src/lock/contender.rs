@@ -2,7 +2,7 @@
 //! keeps a late request out.
 
 use super::{
-    delete_watcher::DeleteWatcher,
+    delete_watcher::{DeleteWatch, DeleteWatcher},
     sessions::{Floor, LockSession},
 };
 use crate::client::txn::{is_missing, only_the_key};
@@ -69,13 +69,10 @@ impl Contender {
         only_the_key(self.name.clone())
     }
 
-    /// Waits until a name of the queue is deleted at this revision or later (`true`), or until the
-    /// queue has to be read again (`false`).
-    pub(crate) async fn gone(&self, name: Vec<u8>, from: i64) -> bool {
-        match self.watcher.upgrade() {
-            Some(watcher) => watcher.gone(name, from).await,
-            None => false,
-        }
+    /// Watches a name of the queue from this revision on, or from now on where it is 0; `None`
+    /// where nobody watches any more.
+    pub(crate) fn watch(&self, name: Vec<u8>, from: i64) -> Option<DeleteWatch> {
+        self.watcher.upgrade().map(|watcher| watcher.watch(name, from))
     }
 
     /// Notes how the attempt to take the contender out has ended. A contender whose removal is

@@ -24,7 +24,10 @@ enum Order {
 struct Wanted {
     id: i64,
     name: Vec<u8>,
+    /// Holds the revision at which the watch begins; 0 for one that begins now.
     from: i64,
+    /// Takes the revision behind which the watch tells everything, once the server has the watch.
+    stands: Option<oneshot::Sender<i64>>,
     /// Takes `true` when the name was deleted, and `false` when the queue has to be read again.
     gone: oneshot::Sender<bool>,
 }
@@ -33,14 +36,47 @@ impl Wanted {
     fn options(&self) -> WatchOptions {
         WatchOptions::new().with_watch_id(self.id).with_start_revision(self.from)
     }
+
+    /// Notes the answer to the request for the watch; returns `false` for one that is of no use.
+    /// A server that has not come to where the watch begins lags behind, or was restored from an
+    /// older copy of its data, and would tell nothing of what happens until then.
+    fn stands(&mut self, created: &WatchResponse) -> bool {
+        let Ok(at) = revision(created.header()) else { return false };
+        if let Some(stands) = self.stands.take() {
+            // The one who waits may be gone.
+            let _ = stands.send(at);
+        }
+        at + 1 >= self.from
+    }
 }
 
-struct Forget<'a>(&'a DeleteWatcher, i64);
+/// A watch of one name, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct DeleteWatch {
+    watcher: Arc<DeleteWatcher>,
+    id: i64,
+    stands: oneshot::Receiver<i64>,
+    gone: oneshot::Receiver<bool>,
+}
 
-impl Drop for Forget<'_> {
+impl DeleteWatch {
+    /// Waits until the server has the watch, and returns the revision behind which the watch tells
+    /// everything; `None` where the queue has to be read again.
+    pub(crate) async fn stands(&mut self) -> Option<i64> {
+        (&mut self.stands).await.ok()
+    }
+
+    /// Waits until the name is deleted (`true`), or until the queue has to be read again
+    /// (`false`). Cancel safe; not to be called again after its answer.
+    pub(crate) async fn gone(&mut self) -> bool {
+        (&mut self.gone).await.unwrap_or(false)
+    }
+}
+
+impl Drop for DeleteWatch {
     fn drop(&mut self) {
         // The task may have ended with its runtime.
-        let _ = self.0.0.send(Order::Forget(self.1));
+        let _ = self.watcher.0.send(Order::Forget(self.id));
     }
 }
 
@@ -52,16 +88,13 @@ impl DeleteWatcher {
         Self(orders)
     }
 
-    /// Waits until the name is deleted at this revision or later (`true`), or until the queue has
-    /// to be read again (`false`).
-    pub(crate) async fn gone(&self, name: Vec<u8>, from: i64) -> bool {
+    /// Watches a name from this revision on, or from now on where it is 0.
+    pub(crate) fn watch(self: Arc<Self>, name: Vec<u8>, from: i64) -> DeleteWatch {
         let id = i64::try_from(unique() >> 1).unwrap_or(i64::MAX).max(1);
-        let (gone, seen) = oneshot::channel();
-        if self.0.send(Order::Watch(Wanted { id, name, from, gone })).is_err() {
-            return false;
-        }
-        let _forget = Forget(self, id);
-        seen.await.unwrap_or(false)
+        let ((stands, stood), (gone, seen)) = (oneshot::channel(), oneshot::channel());
+        // Where the task has ended with its runtime, the two are dropped here, which is an answer.
+        let _ = self.0.send(Order::Watch(Wanted { id, name, from, stands: Some(stands), gone }));
+        DeleteWatch { watcher: self, id, stands: stood, gone: seen }
     }
 }
 
@@ -73,11 +106,12 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
             Some(Order::Forget(_)) => continue,
             None => return,
         };
+        let mut first = first;
         match open(&client, &first, each_request).await {
-            Ok((_, false)) => {
+            Ok((_, created)) if !first.stands(&created) => {
                 let _ = first.gone.send(false);
             }
-            Ok((mut stream, true)) => {
+            Ok((mut stream, _)) => {
                 let mut wanted = HashMap::from([(first.id, first)]);
                 if follow(&mut stream, &mut wanted, &mut orders).await.is_none() {
                     return;
@@ -92,9 +126,12 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
     }
 }
 
-/// Opens the stream with its first watch; also returns whether the server's history has come to
-/// where the watch begins.
-async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result<(WatchStream, bool)> {
+/// Opens the stream with its first watch; also returns the answer to the request for that watch.
+async fn open(
+    client: &Client,
+    first: &Wanted,
+    each_request: Duration,
+) -> Result<(WatchStream, WatchResponse)> {
     client
         .call(Purpose::Watch, Deadline::after(each_request), |service| {
             let mut watch = service.watch_client();
@@ -102,7 +139,7 @@ async fn open(client: &Client, first: &Wanted, each_request: Duration) -> Result
             async move {
                 let mut stream = watch.watch(name, Some(options)).await?;
                 match stream.message().await? {
-                    Some(said) if !said.canceled() => Ok((stream, knows(&said, first.from))),
+                    Some(said) if !said.canceled() => Ok((stream, said)),
                     said => Err(refused_watch(said.as_ref())),
                 }
             }
@@ -147,13 +184,6 @@ async fn follow(
     }
 }
 
-/// Tells whether the server has come to where a watch begins. A server that has not lags behind,
-/// or was restored from an older copy of its data, and would tell nothing of what happens until
-/// then.
-fn knows(created: &WatchResponse, from: i64) -> bool {
-    revision(created.header()).is_ok_and(|at| at + 1 >= from)
-}
-
 /// Tells the one who waits that the wait is over, if it is; returns whether the server still has
 /// the watch then.
 fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) -> bool {
@@ -161,11 +191,11 @@ fn tell(message: &WatchResponse, wanted: &mut HashMap<i64, Wanted>) -> bool {
     // A contender that another tool overwrote has no lease, and is no longer in the queue. A
     // request to enter that came twice leaves the contender there, with its lease.
     let is_nobodys = message.events().iter().any(|event| event.kv().is_some_and(|kv| kv.lease() == 0));
-    let is_lost = |wanted: &Wanted| message.created() && !knows(message, wanted.from);
+    let is_lost = |wanted: &mut Wanted| message.created() && !wanted.stands(message);
     if (is_deleted
         || is_nobodys
         || message.canceled()
-        || wanted.get(&message.watch_id()).is_some_and(is_lost))
+        || wanted.get_mut(&message.watch_id()).is_some_and(is_lost))
         && let Some(wanted) = wanted.remove(&message.watch_id())
     {
         // The one who waited may be gone.

@@ -115,14 +115,19 @@ impl Queue for LockQueue {
         tokio::select! {
             biased;
             () = contender.let_go.begun() => Ok(true),
-            is_gone = contender.gone(before.name.clone(), before.at + 1) => Ok(is_gone),
+            is_gone = self.until_gone(contender, before) => is_gone,
         }
     }
 
     async fn own_gone(&self, contender: &Contender, token: u64) -> Cow<'static, str> {
         let token = create_revision(token);
         let (mut backoff, mut at) = (Backoff::default(), token);
-        while !contender.gone(contender.name.clone(), at + 1).await {
+        loop {
+            if let Some(mut watch) = contender.watch(contender.name.clone(), at + 1)
+                && watch.gone().await
+            {
+                break;
+            }
             backoff.pause().await;
             match self.look(contender, token).await {
                 Ok((Position::Lost, _)) => break,

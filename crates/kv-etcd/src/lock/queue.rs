@@ -13,10 +13,14 @@ use kv_core::{
     driver::Deadline,
 };
 use std::{sync::Arc, time::Duration};
+use tokio::time::timeout;
 
 /// Limits how many names of a queue are read at once to see whether there is a contender among
 /// them.
 pub(super) const JUNK: i64 = 128;
+
+/// Sets the pauses before a waiter looks once more at its predecessor, for which it watches.
+const SOON: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(20)];
 
 /// The queue of one lock, for one call.
 pub(super) struct LockQueue {
@@ -86,6 +90,48 @@ impl LockQueue {
                 _ => return Ok((Position::First, at)),
             }
         }
+    }
+
+    /// Waits until the predecessor is gone (`true`), or until the queue has to be read again
+    /// (`false`).
+    ///
+    /// The watch begins with what happens from now on: one that begins in the past is served by a
+    /// loop of the server's that comes around every 100 ms. What happened before the server had
+    /// the watch, a look at the predecessor tells.
+    pub(super) async fn until_gone(&self, own: &Contender, before: &Before) -> Result<bool> {
+        let Some(mut watch) = own.watch(before.name.clone(), 0) else { return Ok(false) };
+        let Some(stands) = watch.stands().await else { return Ok(false) };
+        if stands < before.at {
+            // The server lags behind, or was restored from an older copy of its data.
+            return Ok(false);
+        }
+        let mut looked = before.at;
+        if stands > before.at {
+            match self.is_there(before).await? {
+                (true, at) => looked = at,
+                (false, _) => return Ok(true),
+            }
+        }
+        if looked > stands {
+            // Something was written meanwhile. Where that was in the very moment in which the
+            // watch began, the watch waits for that loop.
+            for pause in SOON {
+                match timeout(pause, watch.gone()).await {
+                    Ok(is_gone) => return Ok(is_gone),
+                    Err(_) if !self.is_there(before).await?.0 => return Ok(true),
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(watch.gone().await)
+    }
+
+    /// Tells whether the predecessor is in the queue, and at which revision.
+    async fn is_there(&self, before: &Before) -> Result<(bool, i64)> {
+        let keys_only = GetOptions::new().with_keys_only();
+        let found = self.core.range(Purpose::Read, self.deadline(), &before.name, keys_only).await?;
+        let is_there = found.kvs().iter().any(|kv| self.is_contender(kv));
+        Ok((is_there, revision(found.header())?))
     }
 }
 
