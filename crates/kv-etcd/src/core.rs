@@ -7,6 +7,7 @@ use crate::{
         limits::{ANSWER, capabilities},
         version,
     },
+    lease::TtlLeases,
     lock::sessions::Sessions,
     names::Names,
 };
@@ -38,8 +39,8 @@ pub(crate) struct Core {
     pub(crate) sessions: Sessions,
     /// Holds the tasks that give back what was made on the server.
     pub(crate) tasks: Tasks,
-    /// Holds the tasks that revoke leases without keys; such leases also end by themselves.
-    pub(crate) sweeps: Tasks,
+    /// Holds the leases of puts with a TTL.
+    pub(crate) ttl_leases: TtlLeases,
     /// Holds the revision of the last answer.
     seen: AtomicI64,
 }
@@ -70,8 +71,8 @@ impl Core {
         };
         client.opened();
         let (capabilities, seen) = (capabilities(names.prefix()), AtomicI64::new(seen));
-        let (tasks, sweeps) = (Tasks::default(), Tasks::default());
-        Ok(Self { client, names, clock, capabilities, sessions, tasks, sweeps, seen })
+        let (ttl_leases, tasks) = (TtlLeases::default(), Tasks::default());
+        Ok(Self { client, names, clock, capabilities, sessions, ttl_leases, tasks, seen })
     }
 
     /// Reads one range.
@@ -125,7 +126,8 @@ impl Core {
         self.seen.load(Ordering::Relaxed)
     }
 
-    fn saw(&self, header: Option<&ResponseHeader>) {
+    /// Notes the revision of an answer.
+    pub(crate) fn saw(&self, header: Option<&ResponseHeader>) {
         self.seen.store(header.map_or(0, ResponseHeader::revision), Ordering::Relaxed);
     }
 
@@ -153,11 +155,13 @@ impl Core {
 
     /// Gives back what was taken, and ends the sessions and the connections.
     pub(crate) async fn close(&self) -> Result<()> {
+        // Keys live on under the leases of their TTLs, and cost no request here. A lease under
+        // which nothing was put is of no use to anybody, and might stay for years.
+        self.ttl_leases.end();
         // Contenders end with the sessions of their locks, so that neither has to wait for the
         // other.
         let others = Deadline::after(GIVEN_BACK).limit(self.tasks.finish());
-        let sweeps = Deadline::after(GIVEN_BACK).limit(self.sweeps.finish());
-        let (given_back, ended, _) = tokio::join!(others, self.sessions.end(), sweeps);
+        let (given_back, ended) = tokio::join!(others, self.sessions.end());
         self.client.close();
         given_back.map(|given_back| given_back.and(ended)).unwrap_or_else(|| {
             let why =

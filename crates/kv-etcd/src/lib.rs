@@ -6,7 +6,7 @@
 //! |---|---|
 //! | key | the prefix, then the key, byte for byte: `etcdctl get app/color` |
 //! | version | the key's `mod_revision` |
-//! | TTL | a lease per put, a second longer than the TTL, because it is granted before the put |
+//! | TTL | a lease, which puts of one TTL share that follow each other closely; nobody renews it |
 //! | lease | a lease, kept alive |
 //! | list | ranges, all at the revision of the first page |
 //! | delete_tree | one range deletion |
@@ -23,13 +23,17 @@
 //!   conditions and writes, and its request 1.5 MiB with all names, each of which it has up to
 //!   three times. A server that is configured to take less refuses more with
 //!   [`TooLarge`](kv_core::ErrorKind::TooLarge).
-//! * A key with a TTL that is replaced or deleted leaves a lease without keys, which is revoked in
-//!   the background. Keys that one transaction puts with the same TTL share a lease, which is
-//!   revoked when all of them are replaced or deleted together. Otherwise, and where another tool
-//!   replaces or deletes a key, the lease ends by its TTL; so does the lease of a put whose future
-//!   was dropped after it was sent, also where the put was not done. Leases of users and of locks
-//!   are never revoked in this way. To find such leases, every write also reads the key in the
-//!   same request: a user needs the right to read what it writes.
+//! * Puts of one TTL share a lease with those that follow within half a second, or within a
+//!   sixtieth of the TTL where that is longer. Only the first of them asks for the lease. The
+//!   lease is a second longer than the TTL, or a thirtieth of it, because it is granted before the
+//!   last of the puts. A put that took so long that the lease may end before its TTL renews the
+//!   lease; where the lease has other keys, for a second behind that time: a put that took longer
+//!   still returns the TTL that is left.
+//! * A lease of TTLs ends by itself, at its time, whatever became of its keys: nobody revokes it
+//!   because a key was replaced or deleted, since it may have others. A store that is writing one
+//!   TTL all the time leaves at most some hundred and twenty leases on the server, also when it is
+//!   closed. Only a lease under which nothing was put is revoked, after half a second or by
+//!   `close`. Leases of users and of locks are others.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no
 //!   keys. It leaves out names that hold the character `\x01`, which stores with a prefix inside
 //!   of the directory keep for themselves. Where there are leases below the directory it takes two

@@ -1,4 +1,4 @@
-//! Leases whose keys are deleted or replaced: those of users live on, those of TTLs do not stay.
+//! The leases of users, which outlive their keys, and those of TTLs, which puts share.
 
 mod common;
 
@@ -8,9 +8,10 @@ use kv_core::{
     driver::{PutOptions, Transaction, Write, WriteOptions},
 };
 use kv_testsuite::{Failure, failover::soon};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const TTL: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
 
 async fn open(node: &Node) -> Result<Kv, Failure> {
     Ok(kv_etcd::open(&format!("etcd://{}/leases/", node.address)).await?)
@@ -36,12 +37,9 @@ async fn a_users_lease_outlives_its_keys() -> Result<(), Failure> {
         let node = &single(kind).await?;
         let (kv, other) = (open(node).await?, open(node).await?);
         let lease = kv.lease(TTL).await?;
-        // The leases of TTLs go, which shows that the tasks that look after leases have done their
-        // work.
         let emptied = async |what: &str| {
             other.put("mark", "").ttl(TTL).await?;
             other.delete("mark").await?;
-            left(node, 1).await.map_err(|e| format!("{what}: {e}"))?;
             assert!(lease.is_held(), "{what}");
             kv.put("again", "").lease(&lease).await.map_err(|e| format!("{what}: {e}"))?;
             assert!(other.delete("again").await?, "{what}");
@@ -65,8 +63,9 @@ async fn a_users_lease_outlives_its_keys() -> Result<(), Failure> {
         assert!(done.is_committed());
         assert!(other.transact().then(other.delete("d/a")).then(other.delete("d/b")).await?.is_committed());
         emptied("deleted by transactions").await?;
+        kv.put("a", "").ttl(TTL).await?;
         assert!(lease.revoke().await?, "it was alive");
-        left(node, 0).await?;
+        assert!(kv.exists("a").await?, "it has a lease of its own");
     }
     Ok(())
 }
@@ -83,49 +82,133 @@ async fn what_was_acknowledged_under_an_emptied_lease_stays() -> Result<(), Fail
         kv.put(format!("new/{n}"), "").lease(&lease).await?;
         held.push(lease);
     }
-    other.put("mark", "").ttl(TTL).await?;
-    other.delete("mark").await?;
-    left(node, 150).await?;
     assert_eq!(kv.list("new").await?.len(), 150);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lease_of_a_ttl_goes_with_its_keys() -> Result<(), Failure> {
+async fn puts_of_one_ttl_share_a_lease_that_no_key_ends() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let (kv, other) = (open(node).await?, open(node).await?);
+    // The lease of an hour is given to puts for a minute.
+    let put = |key: String| kv.put(key, "").ttl(HOUR);
+    for n in 0..40 {
+        put(format!("d/{n}")).await?;
+    }
+    let at_once: Vec<_> = (40..80).map(|n| tokio::spawn(put(format!("d/{n}")).into_future())).collect();
+    for put in at_once {
+        assert_eq!(put.await??.ttl, Some(HOUR));
+    }
+    let both = kv.transact().then(put("e/a".into())).then(put("e/b".into()));
+    assert!(both.await?.is_committed());
+    put("d/0".into()).if_missing().await.unwrap_err();
+    left(node, 1).await?;
+    // Another TTL, and another store, have leases of their own.
+    kv.put("f", "").ttl(2 * HOUR).await?;
+    other.put("g", "").ttl(HOUR).await?;
+    left(node, 3).await?;
+
+    // Whatever becomes of some of its keys: the others keep their lease.
+    put("d/1".into()).await?;
+    kv.put("d/2", "").await?;
+    kv.delete("d/3").await?;
+    other.delete("d/4").await?;
+    other.put("d/5", "").ttl(HOUR).await?;
+    assert!(kv.transact().then(kv.delete("e/a")).await?.is_committed());
+    kv.delete_tree("f").await?;
+    kv.close().await?;
+    left(node, 3).await?;
+    assert_eq!(other.list("d").await?.len(), 78);
+    assert!(other.exists("e/b").await?);
+    other.delete_tree("").await?;
+    left(node, 3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_without_keys_is_revoked() -> Result<(), Failure> {
     let node = &single("etcd").await?;
     let kv = open(node).await?;
-    kv.put("a", "").ttl(TTL).await?;
-    kv.put("a", "").ttl(TTL).await?;
-    left(node, 1).await?;
+    let seen = kv.put("a", "").await?.version;
     kv.put("a", "").await?;
+    let refused = async || {
+        let refused = kv.put("a", "").ttl(HOUR).if_version(seen).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyModified);
+        let refused = kv.transact().when_missing("a").then(kv.put("b", "").ttl(HOUR)).await?;
+        assert!(!refused.is_committed());
+        Ok::<_, Failure>(())
+    };
+    refused().await?;
     left(node, 0).await?;
-    kv.put("a", "").ttl(TTL).await?;
-    kv.delete("a").await?;
-    left(node, 0).await?;
-    // The keys of one transaction share a lease, which lives as long as one of them.
-    let both = || kv.transact().then(kv.put("d/a", "").ttl(TTL)).then(kv.put("d/b", "").ttl(TTL));
-    assert!(both().await?.is_committed());
-    left(node, 1).await?;
-    kv.delete("d/a").await?;
-    kv.put("mark", "").ttl(TTL).await?;
-    kv.delete("mark").await?;
-    left(node, 1).await?;
-    assert!(kv.exists("d/b").await?);
-    assert_eq!(kv.delete_tree("d").await?, Some(1));
-    assert!(both().await?.is_committed());
-    assert!(both().await?.is_committed());
-    kv.delete_tree("d").await?;
-    // The lease whose keys went one by one remains: it ends by its TTL.
-    left(node, 1).await?;
-    let refused = kv
-        .put("a", "")
-        .ttl(TTL)
-        .if_version(kv.put("a", "").await?.version)
-        .await
-        .and(kv.put("a", "").ttl(TTL).if_missing().await);
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::KeyExists);
-    kv.delete("a").await?;
-    left(node, 1).await?;
+    refused().await?;
+    kv.close().await?;
+    assert_eq!(leases(node).await?, 0, "when it is closed");
+    Ok(())
+}
+
+/// An administrator, or a server that was put back to an older copy of its data.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_whose_lease_is_gone_takes_another() -> Result<(), Failure> {
+    for kind in ["etcd", "etcd34"] {
+        let node = &single(kind).await?;
+        let kv = open(node).await?;
+        let gone = async || {
+            let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+            for lease in tool.lease_client().leases().await?.leases() {
+                tool.lease_client().revoke(lease.id()).await?;
+            }
+            Ok::<_, Failure>(())
+        };
+        let first = kv.put("a", "").ttl(HOUR).await?.version;
+        gone().await?;
+        assert!(!kv.exists("a").await?);
+        let late = kv.put("a", "").ttl(HOUR).if_version(first).await;
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::KeyModified);
+        assert_eq!(kv.put("a", "").ttl(HOUR).await?.ttl, Some(HOUR));
+        gone().await?;
+        kv.put("a", "").ttl(HOUR).if_missing().await?;
+        gone().await?;
+        let both = kv.transact().then(kv.put("a", "").ttl(HOUR)).then(kv.put("b", "").ttl(2 * HOUR));
+        assert!(both.await?.is_committed());
+        assert_eq!(kv.list("").await?.len(), 2);
+        // Of a lease of a user the answer is what it was.
+        let lease = kv.lease(TTL).await?;
+        gone().await?;
+        let lost = kv.transact().then(kv.put("a", "").ttl(HOUR)).then(kv.put("b", "").lease(&lease)).await;
+        assert_eq!(lost.unwrap_err().kind(), ErrorKind::LeaseLost);
+        assert!(kv.list("").await?.is_empty());
+    }
+    Ok(())
+}
+
+/// Puts that follow each other share leases, and each key lives by its own put.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_key_ends_before_its_ttl_or_stays_for_long_behind_it() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let (kv, ttl) = (open(node).await?, Duration::from_secs(2));
+    let late = kv.capabilities().lateness(ttl);
+    let mut keys = Vec::new();
+    for n in 0..30 {
+        let kv = kv.clone();
+        let granted = kv.put(format!("d/{n}"), "").ttl(ttl).await?.ttl.ok_or("it has a TTL")?;
+        keys.push(tokio::spawn(async move {
+            let put = Instant::now();
+            loop {
+                let asked = put.elapsed();
+                match kv.exists(format!("d/{n}")).await? {
+                    false if put.elapsed() < granted => {
+                        return Err(format!("{n} lived for {:?} of {granted:?}", put.elapsed()).into());
+                    }
+                    false => return Ok::<_, Failure>(()),
+                    true if asked > granted + late => return Err(format!("{n} is there still").into()),
+                    true => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        }));
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    for key in keys {
+        key.await??;
+    }
     Ok(())
 }
 

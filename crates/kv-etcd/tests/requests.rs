@@ -60,6 +60,24 @@ async fn an_event_and_an_idle_wait_cost_no_request() -> Result<(), Failure> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn puts_of_one_ttl_cost_one_request_each() -> Result<(), Failure> {
+    const KEYS: u32 = 100;
+    let node = &single("etcd").await?;
+    let kv = kv_etcd::open(&format!("etcd://{}/ttls/", node.address)).await?;
+    let before = requests(node).await?;
+    // Each key is written three times: with and without a precondition, and by a transaction.
+    for n in 0..KEYS {
+        let seen = kv.put(format!("d/{n}"), "").ttl(LONG).await?.version;
+        kv.put(format!("d/{n}"), "").ttl(LONG).if_version(seen).await?;
+        assert!(kv.transact().then(kv.put(format!("d/{n}"), "").ttl(LONG)).await?.is_committed());
+    }
+    let asked = requests(node).await? - before;
+    // A lease of ten minutes is given to puts for ten seconds.
+    assert!(asked <= f64::from(3 * KEYS) + 6.0, "{asked} requests for {} puts", 3 * KEYS);
+    Ok(())
+}
+
 /// Lists the watches, keys and leases that the server has.
 async fn left(node: &Node) -> Result<Vec<String>, Failure> {
     let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
@@ -80,8 +98,9 @@ async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
     leavings::none(kv, Duration::from_secs(600), async || left(&node).await).await
 }
 
-/// Asks for a lease of a day and a second: the TTL is the first field of the request.
-const LEASE_OF_A_DAY: [u8; 5] = [0x08, 0x81, 0xa3, 0x05, 0x10];
+/// Asks for the lease of a TTL of a day, and a thirtieth of it: its time is the first field of the
+/// request.
+const LEASE_OF_A_DAY: [u8; 5] = [0x08, 0xc0, 0xb9, 0x05, 0x10];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_dropped_before_it_is_sent_leaves_no_lease() -> Result<(), Failure> {

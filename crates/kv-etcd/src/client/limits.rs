@@ -14,9 +14,9 @@ pub(crate) const FRAME: usize = 32;
 const ROOM: usize = 12 << 10;
 /// Counts the bytes of the longest key.
 const KEY: usize = 1000;
-/// Counts how often a put has the name of its key, or of the lock that it depends on: four times
+/// Counts how often a put has the name of its key, or of the lock that it depends on: three times
 /// for its precondition, three times for the lock.
-const NAMED: usize = 7;
+const NAMED: usize = 6;
 /// Counts the bytes that the name of a contender has besides the prefix and the lock's name.
 const CONTENDER: usize = 32;
 /// Limits the conditions and writes of one transaction, and the keys that are read at once, by
@@ -50,6 +50,10 @@ pub(crate) fn capabilities(prefix: &str) -> Capabilities {
     c.max_txn_bytes = c.max_value + KEY;
     c.lease = Some(ttl.clone());
     c.lock = Some(Locking::new(ttl.clone()));
+    // The lease of a TTL is a thirtieth longer than the TTL, or a second. What puts share it live
+    // a second longer still where one of them took so long that the lease was renewed.
+    ttl.late_share = 1.1;
+    ttl.late_by = Duration::from_secs(5);
     c.ttl = Some(ttl);
     c.watch_ordered = true;
     c.list_snapshot = true;

@@ -1,88 +1,52 @@
-//! The life of a key that is put: it has no end, or hangs on the lease of a user, or on one that
-//! is made for its TTL.
+//! The life of a key that is put: it has no end, or hangs on the lease of a user, or on one for its
+//! TTL.
 
 use crate::{
     client::answer::version,
     core::Core,
-    lease::{self, For},
+    lease::{self, TtlUse, ttl_lease},
 };
 use etcd_client::PutOptions as ServerPut;
 use kv_core::{
     Error, ErrorKind, Result, Written,
-    backend::{Instant, Undo},
     driver::{Deadline, PutOptions},
 };
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-/// Lengthens the lease of a TTL: it is granted before the key is put, and must not end before the
-/// put's TTL has. A put that took even longer renews its lease once.
-const AHEAD: Duration = Duration::from_secs(1);
+/// Limits how often a write whose lease had ended is sent with another one: the first may have
+/// been ended by an administrator, or be unknown to a server that was restored.
+pub(super) const TRIES: usize = 3;
 
 /// The lease that a put hangs on, if any.
 #[derive(Clone)]
 pub(crate) struct Life {
     pub(crate) lease: i64,
-    /// Holds the TTL as it was asked for, and as it was granted.
-    pub(crate) ttl: Option<(Duration, Duration)>,
-    /// Holds the lease, where it is one of our own.
-    pub(crate) ours: Option<Arc<Own>>,
-}
-
-/// A lease of our own. It is revoked with its last life, as long as it is certain that no key was
-/// put under it.
-pub(crate) struct Own {
-    /// Holds when the lease was asked for.
-    asked: Instant,
-    revoke: Option<Undo>,
-    /// Tells whether the write may have been sent: a revocation could end a key that was put.
-    is_sent: AtomicBool,
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        if self.is_sent.load(Ordering::Relaxed)
-            && let Some(revoke) = self.revoke.take()
-        {
-            revoke.forget();
-        }
-    }
+    /// Holds the TTL as it was asked for, in the server's unit, and the part in a lease for it.
+    ttl: Option<(Duration, Arc<TtlUse>)>,
 }
 
 impl Life {
-    /// Makes the life of a put; `keys` counts the puts of the transaction that have this TTL.
-    pub(crate) async fn new(
-        core: &Core,
-        options: &PutOptions,
-        keys: usize,
-        deadline: Deadline,
-    ) -> Result<Self> {
-        let forever = Self { lease: 0, ttl: None, ours: None };
+    /// Makes the life of a put.
+    pub(crate) async fn new(core: &Core, options: &PutOptions, deadline: Deadline) -> Result<Self> {
         if let Some(id) = &options.lease {
-            return Ok(Self { lease: lease::number(id)?, ..forever });
+            return Ok(Self { lease: lease::number(id)?, ttl: None });
         }
-        let Some((range, ttl)) = core.capabilities.ttl.as_ref().zip(options.ttl) else { return Ok(forever) };
+        let Some((range, ttl)) = core.capabilities.ttl.as_ref().zip(options.ttl) else {
+            return Ok(Self { lease: 0, ttl: None });
+        };
         let ttl = range.grant(ttl)?;
-        let each = deadline.within().min(Deadline::DEFAULT);
-        let grant =
-            lease::grant(core, ttl + AHEAD, For::Ttl(keys), deadline, each).await.map_err(|e| {
-                match e.kind() {
-                    ErrorKind::OutcomeUnknown => {
-                        let why = "no lease was granted for its TTL in time, so that it was not written";
-                        Error::new(ErrorKind::Timeout, why).with_cause(e)
-                    }
-                    _ => e,
-                }
-            })?;
-        // The least TTL depends on the server's election time-out.
-        let granted = ttl.max(grant.ttl.saturating_sub(AHEAD));
-        let own = Own { asked: grant.at, revoke: Some(grant.revoke), is_sent: AtomicBool::new(false) };
-        Ok(Self { lease: grant.id, ttl: Some((ttl, granted)), ours: Some(Arc::new(own)) })
+        let part = ttl_lease(core, ttl, deadline).await?;
+        Ok(Self { lease: part.lease.id, ttl: Some((ttl, Arc::new(part))) })
+    }
+
+    /// Returns the TTL as it was asked for, in the server's unit.
+    pub(crate) fn asked(&self) -> Option<Duration> {
+        self.ttl.as_ref().map(|(asked, _)| *asked)
+    }
+
+    /// Tells whether the lease is one of a user.
+    pub(crate) fn is_users(&self) -> bool {
+        self.lease != 0 && self.ttl.is_none()
     }
 
     /// Returns the server's options of the put.
@@ -95,21 +59,30 @@ impl Life {
         self.note(true);
     }
 
-    /// Notes that the write took no effect: a lease of our own ends.
+    /// Notes that the write took no effect.
     pub(crate) fn undone(&self) {
         self.note(false);
     }
 
     fn note(&self, is_sent: bool) {
-        if let Some(own) = &self.ours {
-            own.is_sent.store(is_sent, Ordering::Relaxed);
+        if let Some((_, part)) = &self.ttl {
+            part.note(is_sent);
         }
+    }
+
+    /// Gives the lease of the TTL to no further puts, since the server says that it has ended;
+    /// returns whether there is one.
+    pub(crate) fn is_over(&self, core: &Core) -> bool {
+        if let Some((_, part)) = &self.ttl {
+            core.ttl_leases.is_over(&part.lease);
+        }
+        self.ttl.is_some()
     }
 
     /// Returns the error of a write as it is told to a caller who knows of no lease.
     pub(crate) fn error(&self, error: Error) -> Error {
         match error.kind() {
-            ErrorKind::LeaseLost if self.ours.is_some() => {
+            ErrorKind::LeaseLost if self.ttl.is_some() => {
                 let why = "the TTL was over before the server came to the write, which was not done";
                 Error::new(ErrorKind::Timeout, why).with_cause(error)
             }
@@ -117,17 +90,12 @@ impl Life {
         }
     }
 
-    /// Returns what was written; first renews a lease of our own, if the write took longer than
-    /// `AHEAD`.
+    /// Returns what was written.
     pub(crate) async fn written(&self, core: &Core, revision: i64, deadline: Deadline) -> Written {
-        let mut ttl = self.ttl.map(|(_, granted)| granted);
-        if let Some((own, granted)) = self.ours.as_ref().zip(ttl) {
-            let took = core.clock.now().since(own.asked);
-            let renew = || lease::renew(&core.client, self.lease, deadline);
-            if took > AHEAD && renew().await.is_err() {
-                ttl = Some((granted + AHEAD).saturating_sub(took));
-            }
-        }
+        let ttl = match &self.ttl {
+            Some((_, part)) => Some(part.lease.granted(&core.client, deadline).await),
+            None => None,
+        };
         Written::new(version(revision), ttl)
     }
 }

@@ -2,19 +2,13 @@
 //! request has them.
 
 use crate::{
-    client::limits::{ENVELOPE, FRAME, MOST_OPS, REQUEST},
+    client::limits::{ENVELOPE, FRAME, REQUEST},
     names::Names,
 };
 use kv_core::{
     Condition, Error, ErrorKind, Key, Result,
     driver::{Transaction, Write},
 };
-
-/// Tells whether a transaction also reads the keys that it writes: there must be room for as many
-/// operations again.
-pub(super) fn has_looks(writes: &[Write]) -> bool {
-    writes.len() <= MOST_OPS / 2
-}
 
 /// Refuses a transaction whose request the server would not take.
 pub(super) fn check(names: &Names, transaction: &Transaction) -> Result<()> {
@@ -37,13 +31,12 @@ fn size(names: &Names, transaction: &Transaction) -> usize {
         // Its lease is compared too.
         Condition::Held(fence) => 3 * (FRAME + fence.proof().len()),
     });
-    let times = if has_looks(&transaction.writes) { 2 } else { 1 };
     let writes = transaction.writes.iter().map(|write| {
         let value = match write {
             Write::Put { value, .. } => value.len(),
             Write::Delete { .. } => 0,
         };
-        times * name(write.key()) + value
+        name(write.key()) + value
     });
     ENVELOPE + conditions.sum::<usize>() + writes.sum::<usize>()
 }

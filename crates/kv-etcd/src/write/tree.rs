@@ -9,7 +9,6 @@ use crate::{
     },
     core::Core,
     error::unexpected,
-    lease,
     names::{Range, after, owned},
 };
 use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnResponse};
@@ -34,7 +33,7 @@ const TRIES: usize = 8;
 pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
     let all = core.names.below(directory);
     let free = Compare::lease(all.start.clone(), CompareOp::Equal, 0).with_range(all.end.clone());
-    let (mut when, mut parts, mut leases) = (vec![free], vec![all.clone()], Vec::new());
+    let (mut when, mut parts) = (vec![free], vec![all.clone()]);
     for tries in 0.. {
         let names = GetOptions::new().with_range(all.end.clone()).with_keys_only().with_limit(MOST_NAMES);
         let deletions: Vec<_> = parts.iter().map(deletion).collect();
@@ -42,7 +41,6 @@ pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &Wr
             Txn::new().when(when).and_then(deletions).or_else([TxnOp::get(all.start.clone(), Some(names))]);
         let answer = core.txn(Purpose::Write, options.deadline, txn).await?;
         if answer.succeeded() {
-            lease::sweep(core, lease::emptied(leases));
             return Ok(Batch { deleted: deleted(&answer), next: None });
         }
         let (at, seen) = names_below(core, &all, &answer, options.deadline).await?;
@@ -55,7 +53,6 @@ pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &Wr
             );
             return Err(Error::new(ErrorKind::TooLarge, why));
         }
-        leases = seen.iter().filter(|kv| owned(kv.key()).is_none()).map(KeyValue::lease).collect();
         // A tree that others write all the time is in the end deleted without that condition.
         let still = parts.iter().map(|part| unchanged(part, at));
         when = if tries < TRIES { still.collect() } else { Vec::new() };

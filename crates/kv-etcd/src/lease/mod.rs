@@ -1,42 +1,37 @@
 //! Leases, granted under numbers of our own, so that a grant can be undone whatever became of its
-//! answer. The number also tells what the lease is for: only a lease that was made for a TTL is
-//! ever revoked because its keys are gone.
+//! answer. The number also tells what the lease is for.
+
+mod ttl_leases;
+
+pub(crate) use ttl_leases::{TtlLeases, TtlUse, ttl_lease};
 
 use crate::{
     client::{Client, Purpose},
     core::Core,
     error::is_lease_there,
 };
-use etcd_client::{Client as Service, KeyValue, LeaseGrantOptions};
+use etcd_client::{Client as Service, LeaseGrantOptions};
 use kv_core::{
     Error, ErrorKind, LeaseId, Result,
     backend::{Alive, Instant, Undo, retry::Answered, unique},
     driver::{Deadline, LeaseOptions, Leased},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-/// Begins the number of a lease that was made for a TTL. Behind it stands how many keys one
-/// transaction put under the lease, and then come random bits. Only that transaction knows the
-/// lease, so that no other key can come under it.
+/// Begins the number of a lease for TTLs; random bits stand behind it. Between the two stand seven
+/// bits that are zero: stores of an earlier version noted there how many keys a lease of theirs
+/// had, and revoked it when so many were gone. They leave alone what has none.
 const TTL: i64 = 0x6b54 << 48;
-const MARK: i64 = 0x7fff << 48;
-const KEYS: u32 = 41;
-const MOST_KEYS: i64 = 127;
-const RANDOM: i64 = (1 << KEYS) - 1;
+const RANDOM: i64 = (1 << 41) - 1;
 /// Masks the random numbers of all other leases, those of users and of locks, so that they are
 /// smaller.
 const OTHERS: i64 = i64::MAX >> 1;
 
-/// Limits how many tasks revoke leases without keys side by side; each revokes at least `SWEPT`,
-/// one after another.
-const SWEEPERS: usize = 8;
-const SWEPT: usize = 4;
-
 /// The use of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum For {
-    /// A TTL of so many keys, which one transaction puts.
-    Ttl(usize),
+    /// The TTL of keys, which this store puts within a short time.
+    Ttl,
     /// Keys that its owner puts under it, at any time.
     Owner,
     /// Locks, whose users do not ask whether the lease was there when it was ended.
@@ -47,26 +42,10 @@ impl For {
     fn number(self) -> i64 {
         let random = unique().cast_signed();
         match self {
-            // A count that the number has no room for becomes 0: such a lease is never found
-            // empty, and ends by its TTL.
-            Self::Ttl(keys) => {
-                let keys = i64::try_from(keys).ok().filter(|&keys| keys <= MOST_KEYS).unwrap_or(0);
-                TTL | keys << KEYS | random & RANDOM
-            }
+            Self::Ttl => TTL | random & RANDOM,
             Self::Owner | Self::Session => (random & OTHERS).max(1),
         }
     }
-}
-
-/// Returns those of the leases that were made for a TTL and have no key any more. `leases` has one
-/// item for each key that was lost at once.
-pub(crate) fn emptied(leases: impl IntoIterator<Item = i64>) -> Vec<i64> {
-    let mut lost = BTreeMap::<i64, i64>::new();
-    for lease in leases {
-        *lost.entry(lease).or_default() += 1;
-    }
-    let all = |(lease, lost): &(i64, i64)| lease & MARK == TTL && lease >> KEYS & MOST_KEYS == *lost;
-    lost.into_iter().filter(all).map(|(lease, _)| lease).collect()
 }
 
 /// A lease that was granted.
@@ -134,11 +113,6 @@ pub(crate) async fn grant(
     }
 }
 
-/// Ends a lease, and deletes its keys; returns whether the lease was there.
-pub(crate) async fn end(client: Arc<Client>, id: i64, each_request: Duration) -> Result<bool> {
-    revoke(&client, id, each_request).await.map(|revoked| revoked.answer)
-}
-
 /// Revokes a lease, which deletes its keys; returns whether the lease was there, and whether the
 /// answer is to a repeat.
 async fn revoke(client: &Client, id: i64, each_request: Duration) -> Result<Answered<bool>> {
@@ -180,27 +154,6 @@ pub(crate) fn keep(core: &Core, grant: &Grant) -> Alive {
     })
 }
 
-/// Revokes in the background the leases of TTLs that lost all their keys by a write; `there` holds
-/// the keys that the write found.
-pub(crate) fn replaced<'a>(core: &Core, there: impl IntoIterator<Item = &'a KeyValue>) {
-    sweep(core, emptied(there.into_iter().map(KeyValue::lease)));
-}
-
-/// Revokes these leases in the background.
-pub(crate) fn sweep(core: &Core, mut leases: Vec<i64>) {
-    while !leases.is_empty() {
-        let part = leases.split_off(leases.len().saturating_sub(leases.len().div_ceil(SWEEPERS).max(SWEPT)));
-        let client = core.client.clone();
-        core.sweeps.spawn(async move {
-            for lease in part {
-                // A lease that cannot be revoked ends by its TTL.
-                let _ = end(client.clone(), lease, Deadline::DEFAULT).await;
-            }
-            Ok(())
-        });
-    }
-}
-
 /// Does [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref();
@@ -223,16 +176,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_leases_of_ttls_are_ever_emptied() {
-        let (one, two, many) = (For::Ttl(1).number(), For::Ttl(2).number(), For::Ttl(128).number());
+    fn a_number_tells_what_a_lease_is_for() {
         for _ in 0..1000 {
-            let users = For::Owner.number();
-            assert!(users > 0 && users & MARK != TTL);
-            assert!(emptied([users, 0, i64::MAX, i64::MIN]).is_empty());
+            let (owners, ttl) = (For::Owner.number(), For::Ttl.number());
+            assert!(0 < owners && owners < TTL && TTL <= ttl);
+            assert_eq!(ttl >> 41 & 0x7f, 0, "an earlier version would revoke it");
         }
-        assert_eq!(emptied([one]), [one]);
-        assert!(emptied([two]).is_empty());
-        assert_eq!(emptied([two, one, two]).len(), 2);
-        assert!(emptied([many; 128]).is_empty());
     }
 }

@@ -1,0 +1,278 @@
+//! Keeps the leases of puts with a TTL: puts of one TTL that follow each other closely share one.
+//!
+//! Such a lease is not renewed, and ends by itself, and its keys with it. Nobody revokes it because
+//! a key of it was replaced or deleted, since it may have others. Only a lease under which nothing
+//! was put is revoked: by the store that asked for it, which alone puts under it.
+
+use super::{For, Grant, grant, renew};
+use crate::{client::Client, core::Core};
+use kv_core::{
+    Error, ErrorKind, Result,
+    backend::{Clock, Instant, Mutex, Undo},
+    driver::Deadline,
+};
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    runtime::{Handle, Id},
+    sync::OnceCell,
+    task::AbortHandle,
+};
+
+/// Sets by what part of a TTL, and by how much at least, its lease is longer than it: the lease is
+/// granted before keys are put, and must not end before their TTL has.
+const AHEAD: u32 = 30;
+const LEAST_AHEAD: Duration = Duration::from_secs(1);
+/// Sets for how long behind that time a lease that several puts have is renewed for one that took
+/// long: the keys of the others live on with it.
+const LATE: Duration = Duration::from_secs(1);
+/// Sets after which time a lease under which nothing was put is revoked.
+const UNUSED: Duration = Duration::from_millis(500);
+/// Limits leases, as the server does.
+const LONGEST: Duration = Duration::from_secs(9_000_000_000);
+
+/// Returns by how much the lease of a TTL is longer than it.
+fn ahead(ttl: Duration) -> Duration {
+    let part = Duration::from_secs((ttl / AHEAD).as_secs());
+    part.min(LONGEST.saturating_sub(ttl)).max(LEAST_AHEAD)
+}
+
+/// A lease under which this store puts keys of one TTL.
+pub(crate) struct TtlLease {
+    pub(crate) id: i64,
+    /// Holds the TTL as the server granted it, without what the lease is longer.
+    pub(crate) ttl: Duration,
+    ahead: Duration,
+    /// Holds a moment before the lease was granted.
+    asked: Instant,
+    /// Holds a moment before the lease was granted or renewed last.
+    begun: Mutex<Instant>,
+    /// Counts the puts and transactions that took the lease.
+    taken: AtomicUsize,
+    /// Counts those of them that may have put keys under it.
+    used: AtomicUsize,
+    end: Mutex<Option<Undo>>,
+    retires: Mutex<Option<AbortHandle>>,
+}
+
+impl TtlLease {
+    fn new(ttl: Duration, asked: Instant, grant: Grant) -> Arc<Self> {
+        let ahead = ahead(ttl);
+        Arc::new(Self {
+            id: grant.id,
+            // The least TTL depends on the server's election time-out.
+            ttl: ttl.max(grant.ttl.saturating_sub(ahead)),
+            ahead,
+            asked,
+            begun: Mutex::new(asked),
+            taken: AtomicUsize::new(0),
+            used: AtomicUsize::new(0),
+            end: Mutex::new(Some(grant.revoke)),
+            retires: Mutex::default(),
+        })
+    }
+
+    /// Returns for how long the lease is given to puts. As much time again is left for the last of
+    /// them.
+    fn open_for(&self) -> Duration {
+        self.ahead / 2
+    }
+
+    fn is_open(&self) -> bool {
+        since(self.asked) <= self.open_for()
+    }
+
+    fn is_used(&self) -> bool {
+        self.used.load(Ordering::Acquire) > 0
+    }
+
+    fn take(self: &Arc<Self>) -> Arc<Self> {
+        self.taken.fetch_add(1, Ordering::AcqRel);
+        self.clone()
+    }
+
+    /// Returns the TTL of what was put under the lease, counted from now. Where the write took so
+    /// long that the lease may end before, the lease is renewed once, unless the keys of others
+    /// would live on for long.
+    pub(crate) async fn granted(&self, client: &Client, deadline: Deadline) -> Duration {
+        let left = |begun| (self.ttl + self.ahead).saturating_sub(since(begun)).min(self.ttl);
+        let begun = *self.begun.lock();
+        let is_alone = self.taken.load(Ordering::Acquire) == 1;
+        if left(begun) == self.ttl || !is_alone && since(self.asked) > self.ahead + LATE {
+            return left(begun);
+        }
+        let now = Clock::system().now();
+        let deadline = if is_alone { deadline } else { Deadline::after(deadline.remaining().min(LATE)) };
+        match renew(client, self.id, deadline).await {
+            Ok(()) => {
+                *self.begun.lock() = now;
+                self.ttl
+            }
+            Err(_) => left(begun),
+        }
+    }
+}
+
+/// Ends in the background a lease under which nothing was put; others end by their time.
+impl Drop for TtlLease {
+    fn drop(&mut self) {
+        if let Some(retires) = self.retires.lock().take() {
+            retires.abort();
+        }
+        let end = self.end.lock().take();
+        match end {
+            Some(end) if self.is_used() => end.forget(),
+            end => drop(end),
+        }
+    }
+}
+
+/// This is always the machine's clock, since the server's clock goes on too.
+fn since(moment: Instant) -> Duration {
+    Clock::system().now().since(moment)
+}
+
+/// One write's part in a lease.
+pub(crate) struct TtlUse {
+    pub(crate) lease: Arc<TtlLease>,
+    /// Tells whether the write may have been done.
+    is_sent: AtomicBool,
+}
+
+impl TtlUse {
+    /// Notes whether the write may have been done: before it is sent, and when it is certain that
+    /// it took no effect.
+    pub(crate) fn note(&self, is_sent: bool) {
+        if self.is_sent.swap(is_sent, Ordering::AcqRel) != is_sent {
+            match is_sent {
+                true => self.lease.used.fetch_add(1, Ordering::AcqRel),
+                false => self.lease.used.fetch_sub(1, Ordering::AcqRel),
+            };
+        }
+    }
+}
+
+/// The place of a lease that puts of one TTL share.
+type Slot = Arc<OnceCell<Arc<TtlLease>>>;
+
+/// The leases of one store for its puts.
+#[derive(Default)]
+pub(crate) struct TtlLeases(Arc<Mutex<Table>>);
+
+/// The leases that further puts of a runtime may have: another runtime may stand still while it
+/// asks for a lease.
+type Table = HashMap<(Id, Duration), Slot>;
+
+impl TtlLeases {
+    /// Changes the table. What is taken out of it is a part of the answer, and is dropped when the
+    /// mutex is free again: the drop of a lease begins the work that ends it.
+    fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        change(&mut self.0.lock())
+    }
+
+    /// Returns the slot of the lease that a put with this TTL may have: of one that is there or
+    /// under way, or of a new one.
+    fn slot(&self, place: (Id, Duration)) -> Slot {
+        let (slot, _past) = self.change(|table| {
+            let may_be_had = |slot: &&Slot| slot.get().is_none_or(|lease| lease.is_open());
+            if let Some(slot) = table.get(&place).filter(may_be_had) {
+                return (slot.clone(), Vec::new());
+            }
+            // Nobody else removes what a runtime that ended has left.
+            let is_left = |slot: &Slot| match slot.get() {
+                Some(lease) => !lease.is_open(),
+                None => Arc::strong_count(slot) == 1,
+            };
+            let past = table.extract_if(|_, slot| is_left(slot)).map(|(_, slot)| slot).collect();
+            (table.entry(place).or_default().clone(), past)
+        });
+        slot
+    }
+
+    /// Gives a lease to puts until its time for that is over, or until it is seen that nobody
+    /// needs it.
+    fn open(&self, place: (Id, Duration), lease: &Arc<TtlLease>) {
+        let (table, own) = (Arc::downgrade(&self.0), Arc::downgrade(lease));
+        let (unused, over) = (lease.asked + UNUSED, lease.asked + lease.open_for());
+        let retires = tokio::spawn(async move {
+            for (at, is_over) in [(unused, false), (over, true)] {
+                Clock::system().sleep_until(at).await;
+                let Some(table) = table.upgrade() else { return };
+                // It is dropped when the mutex is free again.
+                let _retired = {
+                    let mut table = table.lock();
+                    let Some(lease) = table.get(&place).and_then(|slot| slot.get()) else { return };
+                    if !own.ptr_eq(&Arc::downgrade(lease)) {
+                        return;
+                    }
+                    let is_idle = !lease.is_used() && Arc::strong_count(lease) == 1;
+                    if is_over || is_idle { table.remove(&place) } else { None }
+                };
+            }
+        });
+        *lease.retires.lock() = Some(retires.abort_handle());
+    }
+
+    /// Gives this lease to no further puts: it has ended.
+    pub(crate) fn is_over(&self, lease: &TtlLease) {
+        let end = lease.end.lock().take();
+        end.into_iter().for_each(Undo::forget);
+        let is_it = |slot: &Slot| slot.get().is_some_and(|there| there.id == lease.id);
+        let _over: Vec<_> = self.change(|table| table.extract_if(|_, slot| is_it(slot)).collect());
+    }
+
+    /// Gives out no more of the leases that there are, which ends those under which nothing was
+    /// put.
+    pub(crate) fn end(&self) {
+        drop(self.change(mem::take));
+    }
+}
+
+/// Returns the part of a write that is about to be sent in a lease for this TTL.
+pub(crate) async fn ttl_lease(core: &Core, ttl: Duration, deadline: Deadline) -> Result<TtlUse> {
+    let place = (Handle::current().id(), ttl);
+    let slot = core.ttl_leases.slot(place);
+    let ours = AtomicBool::new(false);
+    let lease = slot.get_or_try_init(|| async {
+        let lease = ask(core, ttl, deadline).await?;
+        ours.store(true, Ordering::Relaxed);
+        Ok(lease)
+    });
+    // The lease that another put asked for is waited for no longer than one of our own.
+    let left = deadline.remaining();
+    let Some(lease) = Deadline::after(left - left / 50).limit(lease).await else {
+        let why = "no lease was granted for its TTL in time, so that it was not written";
+        return Err(Error::new(ErrorKind::Timeout, why));
+    };
+    let lease = lease?;
+    let ours = ours.load(Ordering::Relaxed);
+    if ours {
+        core.ttl_leases.open(place, lease);
+    }
+    let lease = match ours || lease.is_open() {
+        true => lease.take(),
+        // The grant took so long that there may be too little time left for others.
+        false => ask(core, ttl, deadline).await?.take(),
+    };
+    Ok(TtlUse { lease, is_sent: AtomicBool::new(false) })
+}
+
+async fn ask(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<TtlLease>> {
+    let asked = Clock::system().now();
+    let each = deadline.within().min(Deadline::DEFAULT);
+    let granted = grant(core, ttl + ahead(ttl), For::Ttl, deadline, each).await;
+    granted.map(|grant| TtlLease::new(ttl, asked, grant)).map_err(|e| match e.kind() {
+        ErrorKind::OutcomeUnknown => {
+            let why = "no lease was granted for its TTL in time, so that it was not written";
+            Error::new(ErrorKind::Timeout, why).with_cause(e)
+        }
+        _ => e,
+    })
+}
