@@ -36,7 +36,7 @@
 //!   `close`. Leases of users and of locks are others.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no
 //!   keys. It leaves out names that hold the character `\x01`, which stores with a prefix inside
-//!   of the directory keep for themselves. Where there are leases below the directory it takes two
+//!   of the directory keep for themselves. Where there are such names below the directory it takes two
 //!   requests, and begins anew when somebody writes there meanwhile. After eight times it stops
 //!   checking, and would then delete the lock of an inner store that had no lock when it last
 //!   looked.
@@ -46,8 +46,9 @@
 //!   [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) then, with any deadline, and is done
 //!   all the same, so that the next call answers. Delete such a tree by its subdirectories, one
 //!   after another. It is not divided here, since readers would see a part of it, and since each
-//!   deletion, however small, would first have to ask how large the tree is. Where there are
-//!   leases below the directory, its names are read first, within the same deadline.
+//!   deletion, however small, would first have to ask how large the tree is. Where a
+//!   store with a prefix inside of the directory has locks, the names below the directory are read
+//!   first, within the same deadline.
 //! * A server that is restored from an older copy of its data continues its revisions from that
 //!   copy. Watches tell what differs, and locks and leases are lost, but versions and fencing
 //!   tokens can be given out a second time: do not compare those from before the restore with

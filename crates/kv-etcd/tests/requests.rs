@@ -61,7 +61,7 @@ async fn an_event_and_an_idle_wait_cost_no_request() -> Result<(), Failure> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn puts_of_one_ttl_cost_one_request_each() -> Result<(), Failure> {
+async fn puts_of_one_ttl_and_the_end_of_their_tree_cost_one_request_each() -> Result<(), Failure> {
     const KEYS: u32 = 100;
     let node = &single("etcd").await?;
     let kv = kv_etcd::open(&format!("etcd://{}/ttls/", node.address)).await?;
@@ -75,6 +75,12 @@ async fn puts_of_one_ttl_cost_one_request_each() -> Result<(), Failure> {
     let asked = requests(node).await? - before;
     // A lease of ten minutes is given to puts for ten seconds.
     assert!(asked <= f64::from(3 * KEYS) + 6.0, "{asked} requests for {} puts", 3 * KEYS);
+
+    let lease = kv.lease(LONG).await?;
+    kv.put("d/leased", "").lease(&lease).await?;
+    let before = requests(node).await?;
+    assert_eq!(kv.delete_tree("d").await?, Some(u64::from(KEYS) + 1));
+    assert_eq!(requests(node).await? - before, 1.0, "whatever the keys live by");
     Ok(())
 }
 

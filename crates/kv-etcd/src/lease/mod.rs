@@ -23,9 +23,12 @@ use std::{sync::Arc, time::Duration};
 /// had, and revoked it when so many were gone. They leave alone what has none.
 const TTL: i64 = 0x6b54 << 48;
 const RANDOM: i64 = (1 << 41) - 1;
-/// Masks the random numbers of all other leases, those of users and of locks, so that they are
-/// smaller.
-const OTHERS: i64 = i64::MAX >> 1;
+/// Masks the random numbers of the leases of users, so that they are smaller.
+const OWNERS: i64 = i64::MAX >> 1;
+/// Begins the numbers of the sessions of locks, which are greater than all others of ours: one
+/// comparison tells that there is nothing of a lock in a range of names.
+pub(crate) const SESSIONS: i64 = 0x7b54 << 48;
+const SESSION: i64 = (1 << 48) - 1;
 
 /// The use of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +46,8 @@ impl For {
         let random = unique().cast_signed();
         match self {
             Self::Ttl => TTL | random & RANDOM,
-            Self::Owner | Self::Session => (random & OTHERS).max(1),
+            Self::Owner => (random & OWNERS).max(1),
+            Self::Session => SESSIONS | random & SESSION,
         }
     }
 }
@@ -178,8 +182,8 @@ mod tests {
     #[test]
     fn a_number_tells_what_a_lease_is_for() {
         for _ in 0..1000 {
-            let (owners, ttl) = (For::Owner.number(), For::Ttl.number());
-            assert!(0 < owners && owners < TTL && TTL <= ttl);
+            let (owners, ttl, session) = (For::Owner.number(), For::Ttl.number(), For::Session.number());
+            assert!(0 < owners && owners < TTL && TTL <= ttl && ttl < SESSIONS && SESSIONS <= session);
             assert_eq!(ttl >> 41 & 0x7f, 0, "an earlier version would revoke it");
         }
     }

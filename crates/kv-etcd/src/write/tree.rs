@@ -9,6 +9,7 @@ use crate::{
     },
     core::Core,
     error::unexpected,
+    lease::SESSIONS,
     names::{Range, after, owned},
 };
 use etcd_client::{Compare, CompareOp, DeleteOptions, GetOptions, KeyValue, Txn, TxnOp, TxnResponse};
@@ -27,12 +28,12 @@ const TRIES: usize = 8;
 /// directory, in one step, except what stores with a prefix inside of the directory keep there for
 /// themselves.
 ///
-/// The locks of such stores hang on leases, as all that the library keeps does: where nothing
-/// below the directory has a lease, one request is enough. Otherwise the names are read, and what
-/// lies between those of other stores is deleted if nobody wrote there meanwhile.
+/// The locks of such stores hang on leases of sessions, as all that the library keeps does: where
+/// nothing below the directory has such a lease, one request is enough. Otherwise the names are
+/// read, and what lies between those of other stores is deleted if nobody wrote there meanwhile.
 pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
     let all = core.names.below(directory);
-    let free = Compare::lease(all.start.clone(), CompareOp::Equal, 0).with_range(all.end.clone());
+    let free = Compare::lease(all.start.clone(), CompareOp::Less, SESSIONS).with_range(all.end.clone());
     let (mut when, mut parts) = (vec![free], vec![all.clone()]);
     for tries in 0.. {
         let names = GetOptions::new().with_range(all.end.clone()).with_keys_only().with_limit(MOST_NAMES);
