@@ -5,10 +5,17 @@ use crate::{
     client::{Client, Purpose, answer::revision},
     error::refused_watch,
 };
-use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Error as ClientError, EventType, WatchOptions, WatchResponse, WatchStream};
 use kv_core::{Result, backend::unique, driver::Deadline};
-use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::sync::{mpsc, oneshot};
+use std::{collections::HashMap, future::pending, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
+
+/// Sets how many watches are ended together, and after which time fewer are.
+const TOGETHER: usize = 64;
+const CALM: Duration = Duration::from_millis(250);
 
 /// Watches of names until they are deleted. The watcher ends, with its stream, when it is dropped.
 #[derive(Debug)]
@@ -126,6 +133,39 @@ async fn keep(client: Arc<Client>, each_request: Duration, mut orders: mpsc::Unb
     }
 }
 
+/// The watches for which nobody waits any more, and with which the server would go on. It tells
+/// nothing more of most of them, whose names are gone for good, so that they are ended together,
+/// and no release or handover waits for it.
+#[derive(Default)]
+struct Ended {
+    ids: Vec<i64>,
+    since: Option<Instant>,
+}
+
+impl Ended {
+    fn add(&mut self, id: i64) {
+        self.ids.push(id);
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Waits until it is time to end them.
+    async fn due(&self) {
+        match self.since {
+            Some(_) if self.ids.len() >= TOGETHER => {}
+            Some(since) => sleep_until(since + CALM).await,
+            None => pending().await,
+        }
+    }
+
+    async fn cancel(&mut self, stream: &mut WatchStream) -> Result<(), ClientError> {
+        self.since = None;
+        for id in self.ids.drain(..) {
+            stream.cancel(id).await?;
+        }
+        Ok(())
+    }
+}
+
 /// Opens the stream with its first watch; also returns the answer to the request for that watch.
 async fn open(
     client: &Client,
@@ -153,8 +193,14 @@ async fn follow(
     wanted: &mut HashMap<i64, Wanted>,
     orders: &mut mpsc::UnboundedReceiver<Order>,
 ) -> Option<()> {
+    let mut ended = Ended::default();
     loop {
         tokio::select! {
+            () = ended.due() => {
+                if ended.cancel(stream).await.is_err() {
+                    return Some(());
+                }
+            }
             order = orders.recv() => match order? {
                 Order::Watch(next) => {
                     let asked = stream.watch(next.name.clone(), Some(next.options())).await;
@@ -164,8 +210,8 @@ async fn follow(
                     }
                 }
                 Order::Forget(id) => {
-                    if wanted.remove(&id).is_some() && stream.cancel(id).await.is_err() {
-                        return Some(());
+                    if wanted.remove(&id).is_some() {
+                        ended.add(id);
                     }
                 }
             },
@@ -173,9 +219,8 @@ async fn follow(
                 // A refusal may name no watch.
                 Ok(Some(message)) if message.created() && message.canceled() => return Some(()),
                 Ok(Some(message)) => {
-                    // Nobody waits for this watch any more, and the server would go on with it.
-                    if tell(&message, wanted) && stream.cancel(message.watch_id()).await.is_err() {
-                        return Some(());
+                    if tell(&message, wanted) {
+                        ended.add(message.watch_id());
                     }
                 }
                 Ok(None) | Err(_) => return Some(()),
