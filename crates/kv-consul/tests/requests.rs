@@ -91,34 +91,72 @@ async fn an_event_costs_one_poll() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A tree that changes all the time is not read all the time.
+/// A large tree that changes all the time is not read all the time, and what never changes beside
+/// it is hardly read at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn polls_of_what_changes_constantly_are_limited() -> Result<(), Failure> {
+    const FOR: Duration = Duration::from_secs(4);
     let node = &single().await?;
-    let url = format!("consul://{}/busy/", node.address);
-    let (kv, other) = (kv_consul::open(&url).await?, kv_consul::open(&url).await?);
+    let polled = &Asked::of(node.address).await?;
+    let url = |address| format!("consul://{address}/busy/");
+    let (kv, other) =
+        (kv_consul::open(&url(polled.address)).await?, kv_consul::open(&url(node.address)).await?);
+    // A listing of them has more than two mebibytes, behind which a watch rests for 17 ms.
+    let keys = (0..80).map(|n| other.put(format!("d/{n}"), vec![0; 20 << 10]).into_future());
+    futures::future::try_join_all(keys).await?;
     let mut watch = kv.watch_tree("d").await?;
-    watch.event().await?;
+    while watch.event().await? != WatchEvent::Synced {}
     let mut absent = kv.watch("nothing").await?;
     absent.event().await?;
-    let before = requests(node).await?;
+    polled.all();
     let (began, mut puts) = (std::time::Instant::now(), 0);
-    while began.elapsed() < Duration::from_secs(4) {
+    while began.elapsed() < FOR {
         other.put("d/k", puts.to_string()).await?;
         puts += 1;
     }
-    let polls = requests(node).await? - before - puts;
-    // Each watch has ten polls a second, and some more until that is reached.
-    assert!(polls <= 2 * (4 * 10 + 20), "{polls} polls beside {puts} puts in four seconds");
+    let (polls, took) = (polled.all(), began.elapsed());
+    let of = |name: &str| polls.iter().filter(|line| line.contains(name)).count() as u128;
+    assert!(
+        of("busy/d/") <= took.as_millis() / 17 + 3,
+        "{} polls beside {puts} puts in {took:?}",
+        of("busy/d/")
+    );
+    // They come 1, 2, 4, 8 and 16 ms apart at first, and then 25.
+    assert!(of("nothing") <= took.as_millis() / 25 + 10, "{} polls of what never was", of("nothing"));
     // And yet the newest state is told.
     let newest = other.get("d/k").await?.ok_or("it is there")?;
     loop {
-        if let kv_core::WatchEvent::Put(entry) = watch.event().await?
+        if let WatchEvent::Put(entry) = watch.event().await?
             && entry == newest
         {
             return Ok(());
         }
     }
+}
+
+/// Changes of a small tree that follow each other are told within milliseconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_small_tree_is_told_at_once() -> Result<(), Failure> {
+    let node = &single().await?;
+    let url = format!("consul://{}/soon/", node.address);
+    let (kv, other) = (kv_consul::open(&url).await?, kv_consul::open(&url).await?);
+    for n in 0..20 {
+        other.put(format!("d/{n}"), "").await?;
+    }
+    let mut watch = kv.watch_tree("d").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    let mut late = Vec::new();
+    for n in 0..200 {
+        let at = other.put("d/k", n.to_string()).await?.version;
+        let written = std::time::Instant::now();
+        while !matches!(watch.event().await?, WatchEvent::Put(entry) if entry.version == at) {}
+        late.push(written.elapsed());
+    }
+    late.sort();
+    // The machine may be busy with other things for a part of the time.
+    let usual = late[late.len() / 4];
+    assert!(usual < Duration::from_millis(10), "{usual:?} behind the write");
+    Ok(())
 }
 
 /// A server takes 200 connections of one machine by default.

@@ -106,6 +106,8 @@ pub(crate) enum Range {
 pub(crate) struct Listing {
     pub(crate) pairs: Vec<Pair>,
     pub(crate) index: u64,
+    /// Counts the bytes of the answer.
+    pub(crate) bytes: usize,
 }
 
 /// Reads a range at one moment. With an index to wait behind, a blocking query reads it as soon as
@@ -137,13 +139,12 @@ pub(crate) async fn range(
         }
     };
     let read = |answer: &Answer| match listed(answer) {
-        Some(found) => Some(Ok(Ok(found))),
+        Some((pairs, index)) => Some(Ok(Ok(Listing { pairs, index, bytes: answer.body.len() }))),
         None if answer.status == 400 && answer.body.is_empty() && !is_plain(name) => {
             let why = format!("the server takes the path of {name:?} for unprintable");
             Some(Err(AgentError::new(Effect::RefusedHere, ErrorKind::InvalidKey, why)))
         }
         None => None,
     };
-    let (pairs, index) = client.ask(purpose, deadline, &request, read).await?.answer;
-    Ok(Listing { pairs, index })
+    Ok(client.ask(purpose, deadline, &request, read).await?.answer)
 }

@@ -13,8 +13,8 @@ use kv_core::{Error, ErrorKind, Key, Result, Version, WatchEvent, driver::Deadli
 impl Poller {
     /// Tells the deletion of what was not in the answer, if it is gone: what a token may not read
     /// is left out as well. Whatever is known is told, though the rest may have to be asked for
-    /// again.
-    pub(super) async fn forget_gone(&mut self, telling: Telling) -> Result<()> {
+    /// again. Returns whether the answer left out anything.
+    pub(super) async fn forget_gone(&mut self, telling: Telling) -> Result<bool> {
         let missing = self.known.iter().filter(|(_, known)| known.pass != self.pass);
         let before =
             |(name, known): (&String, &Known)| Before { name: name.clone(), modified: known.modified };
@@ -46,7 +46,7 @@ impl Poller {
             // It may be that nobody listens.
             let _ = self.refusals.send(Refusal::of(hidden));
         }
-        ended
+        ended.map(|()| !missing.is_empty())
     }
 
     /// Notes the fate of one name.

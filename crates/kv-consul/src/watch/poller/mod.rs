@@ -1,6 +1,7 @@
 //! Polls a range, as the task behind a poll: it asks, and tells what differs.
 
 mod gone;
+mod rest;
 
 use super::{
     polls::{Join, Within},
@@ -20,6 +21,7 @@ use kv_core::{
     backend::{Backoff, Hub, Outage},
     driver::Deadline,
 };
+use rest::Rest;
 use std::{collections::HashMap, hash::RandomState, sync::Arc, time::Duration};
 use tokio::{
     sync::{broadcast, mpsc},
@@ -35,11 +37,6 @@ const WAIT: Duration = Duration::from_secs(10);
 const TURN: Duration = Duration::from_secs(1);
 /// Divides the wait: the server adds a sixteenth of it, so that not all polls end at once.
 const JITTER: u32 = 16;
-/// Tells a range that changes constantly: its polls are answered sooner than this.
-const SOON: Duration = Duration::from_millis(100);
-/// Sets how long such a range is left alone between two polls; a range that takes long to read is
-/// left alone for longer.
-const REST: Duration = Duration::from_millis(100);
 /// Sets how long users who were told to read anew are waited for.
 const GATHER: Duration = Duration::from_millis(50);
 
@@ -172,30 +169,20 @@ impl Poller {
 
     /// Polls until the link breaks, or the poll is ended, for nobody uses it any more.
     async fn follow(&mut self) -> Result<()> {
-        let mut quick = 0_u32;
+        let mut rest = Rest::default();
         loop {
-            let began = Instant::now();
             let poll = self.ask(Some(self.index.max(1)));
+            let began = Instant::now();
             // An answer that may be older than one which was told meanwhile is dropped.
-            let listing = self.until(poll).await?;
-            let answered = Instant::now();
-            if let Some(listing) = listing {
-                let listing = listing?;
-                self.tell(&listing, Telling::All).await?;
+            if let Some(listing) = self.until(poll).await? {
+                let (answered, listing) = (Instant::now(), listing?);
+                let has_news = self.tell(&listing, Telling::All).await?;
+                let rest = rest.behind(answered - began, listing.bytes, answered.elapsed(), has_news);
+                self.until(tokio::time::sleep(rest)).await?;
             }
+            // It is looked at behind the rest: those who waited for this answer leave then.
             if self.core.polls.end_unused(&self.range) {
                 return Ok(());
-            }
-            if answered - began > SOON {
-                quick = 0;
-                continue;
-            }
-            quick += 1;
-            if quick > 2 {
-                // A range that changes constantly is read a third of the time at most, and not
-                // many times a second.
-                let rest = (REST / 16 * quick.min(16)).max(began.elapsed() * 2).min(REST * 20);
-                self.until(tokio::time::sleep(rest)).await?;
             }
         }
     }
@@ -247,8 +234,8 @@ impl Poller {
         let _ = self.refusals.send(refusal);
     }
 
-    /// Tells what differs from the answer before.
-    async fn tell(&mut self, listing: &Listing, telling: Telling) -> Result<()> {
+    /// Tells what differs from the answer before, and returns whether anything does.
+    async fn tell(&mut self, listing: &Listing, telling: Telling) -> Result<bool> {
         self.pass += 1;
         for pair in &listing.pairs {
             if let Some(known) = self.known.get_mut(&pair.name) {
@@ -256,7 +243,7 @@ impl Poller {
             }
         }
         // The state behind this line changes once the server has said all that it is asked here.
-        self.forget_gone(telling).await?;
+        let is_less = self.forget_gone(telling).await?;
         let mut went_back = listing.index < self.index;
         let mut changed: Vec<&Pair> = Vec::new();
         for pair in &listing.pairs {
@@ -279,8 +266,9 @@ impl Poller {
         }
         self.index = listing.index;
         went_back |= self.tell_holders(listing, telling)?;
+        let has_news = is_less || !changed.is_empty();
         if telling == Telling::Nobody {
-            return Ok(());
+            return Ok(has_news);
         }
         changed.sort_by_key(|pair| pair.modified);
         for pair in changed {
@@ -293,7 +281,7 @@ impl Poller {
             // than those told.
             self.missed();
         }
-        Ok(())
+        Ok(has_news)
     }
 
     /// Has all users read anew. They do so one by one, each after a random pause.
