@@ -7,13 +7,13 @@ use crate::{
         api::{self, About, Done, MOST_OPS, OP_OVERHEAD, Op},
     },
     lease::ttl_sessions::{self, TtlSessions},
-    lock::sessions::LockSessions,
+    lock::{before::Before, sessions::LockSessions},
     names::Names,
     watch::polls::Polls,
 };
 use kv_core::{
     Capabilities, Durability, Error, ErrorKind, Health, Locking, Result, TtlRange, Watching,
-    backend::{Clock, Tasks, retry::Answered},
+    backend::{Clock, Tasks, queue::Lines, retry::Answered},
     driver::{Deadline, ReadOptions},
 };
 use std::{
@@ -40,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) capabilities: Capabilities,
     pub(crate) lock_sessions: LockSessions,
+    /// Holds the lines of contenders, by their locks.
+    pub(crate) lines: Lines<Before>,
     pub(crate) ttl_sessions: TtlSessions,
     pub(crate) polls: Polls,
     /// Holds the tasks that give things back in the background.
@@ -86,6 +88,7 @@ impl Core {
             client,
             names,
             lock_sessions: LockSessions::new(clock.clone()),
+            lines: Lines::default(),
             clock,
             capabilities,
             ttl_sessions: TtlSessions::default(),

@@ -7,7 +7,7 @@ use common::{Asked, Node, http, names, sessions, single, with};
 use futures::TryStreamExt;
 use kv_core::{Kv, WatchEvent};
 use kv_testsuite::{
-    Failure,
+    Failure, Proxy,
     failover::soon,
     leavings,
     requests::{Costs, LONG},
@@ -218,6 +218,47 @@ async fn many_stores_fit_into_the_default_limit_of_connections() -> Result<(), F
     }
     assert!(guard.release().await?);
     Ok(())
+}
+
+/// A handover takes the same few requests and bytes however many wait, once the queue was listed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handover_costs_the_same_however_many_wait() -> Result<(), Failure> {
+    const WAITING: u64 = 300;
+    const HANDOVERS: u64 = 100;
+    let node = single().await?;
+    let asked = Asked::of(node.address).await?;
+    let way = Proxy::start(asked.address).await;
+    let kv = kv_consul::open(&format!("consul://{}/line/", way.address())).await?;
+    let lock = || kv.new_lock("l").ttl(LONG);
+    let mut held = lock().acquire().await?;
+    let mut line = tokio::task::JoinSet::new();
+    (0..WAITING).for_each(|_| _ = line.spawn(lock().acquire()));
+    let all_wait = async {
+        while kv.locks("").await?.first().and_then(|lock| lock.waiters) != Some(WAITING) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, Failure>(())
+    };
+    soon("all to wait", all_wait).await??;
+    // The first of them lists the queue, for all.
+    assert!(held.release().await?);
+    held = line.join_next().await.ok_or("they wait")???;
+    asked.all();
+    let before = way.traffic();
+    for _ in 0..HANDOVERS {
+        let token = held.token();
+        assert!(held.release().await?);
+        held = line.join_next().await.ok_or("they wait")???;
+        assert!(held.token() > token, "in the order of asking");
+    }
+    let (requests, after) = (asked.all().len() as u64, way.traffic());
+    let bytes = after.to_client + after.to_server - before.to_client - before.to_server;
+    // The release, a look at the own place, and a first look and a poll at the own life.
+    assert!(requests <= 4 * HANDOVERS + 20, "{requests} requests for {HANDOVERS} handovers");
+    assert!(bytes <= 4096 * HANDOVERS, "{bytes} bytes for {HANDOVERS} handovers");
+    line.shutdown().await;
+    assert!(held.release().await?);
+    Ok(kv.close().await?)
 }
 
 #[tokio::test(flavor = "multi_thread")]

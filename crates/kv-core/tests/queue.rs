@@ -4,6 +4,8 @@
 mod client;
 #[path = "queue/faults.rs"]
 mod faults;
+#[path = "queue/lines.rs"]
+mod lines;
 #[path = "queue/loss.rs"]
 mod loss;
 #[path = "queue/own.rs"]
@@ -15,7 +17,10 @@ use client::{Client, Count, Fault, PATIENCE};
 use futures::future::join_all;
 use kv_core::{
     ErrorKind, Result,
-    backend::{Clock, queue::lock},
+    backend::{
+        Clock,
+        queue::{Lines, lock},
+    },
     driver::Acquired,
 };
 use std::{
@@ -145,7 +150,9 @@ impl Dice {
 async fn one_holder_at_a_time_in_the_order_of_entering_whatever_fails_and_whoever_gives_up() {
     for seed in 0..60 {
         let server = tokio::sync::watch::Sender::default();
-        let clients: Vec<_> = (0..3).map(|_| Client::new(&server, Clock::tokio())).collect();
+        // The contenders of the last one stand in no line.
+        let lines = [Some(Lines::default()), Some(Lines::default()), None];
+        let clients = lines.map(|lines| Client::with(&server, Clock::tokio(), lines));
         let (inside, last) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut all = Vec::new();
         for n in 0..24 {

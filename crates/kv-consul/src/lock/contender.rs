@@ -15,18 +15,23 @@ use kv_core::{
     backend::{LetGo, queue::Left, retry::Answered, unique},
     driver::Deadline,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// The key of one acquisition. It does not keep alive the session that the key hangs on.
 pub(crate) struct Contender {
     core: Arc<Core>,
-    session: Arc<str>,
+    pub(super) session: Arc<str>,
     pub(crate) let_go: LetGo,
     id: String,
     pub(crate) key: Key,
     /// Holds the server's name of the contender.
     pub(crate) name: String,
+    /// Holds its token, once it has entered.
+    pub(super) token: OnceLock<u64>,
     each_request: Duration,
     entry: watch::Sender<Entry>,
 }
@@ -46,7 +51,8 @@ enum Entry {
 
 /// The server's answer to the request to enter.
 pub(crate) enum Entering {
-    /// The contender is in the queue, which is this.
+    /// The contender is in the queue, which is this; only the contender, where the queue was not
+    /// asked for.
     Inside(Vec<Pair>),
     /// An earlier copy of the request put the contender into the queue.
     Before,
@@ -58,9 +64,11 @@ pub(crate) enum Entering {
 const IS_NEW: usize = 1;
 
 impl Entering {
-    fn of(done: Done) -> Self {
+    fn of(done: Done, lists: bool) -> Self {
         match done {
-            Done::Committed(mut pairs) => Self::Inside(pairs.split_off(1.min(pairs.len()))),
+            // Before the listing of the queue comes what the write gave.
+            Done::Committed(mut pairs) if lists => Self::Inside(pairs.split_off(1.min(pairs.len()))),
+            Done::Committed(pairs) => Self::Inside(pairs),
             Done::Refused(faults) if is_there(&faults) => Self::Before,
             Done::Refused(_) => Self::Refused,
         }
@@ -99,7 +107,8 @@ impl Contender {
         let name = core.names.name(key.as_str());
         let entry = watch::Sender::new(Entry::Outside);
         let (session, let_go) = (session.id.clone(), session.let_go.clone());
-        Ok(Self { core: core.clone(), session, let_go, id, key, name, each_request, entry })
+        let token = OnceLock::new();
+        Ok(Self { core: core.clone(), session, let_go, id, key, name, token, each_request, entry })
     }
 
     /// Returns the proof of the contender's fence.
@@ -113,16 +122,16 @@ impl Contender {
     }
 
     /// Enters the queue. The request goes on when its caller does not, since the answer alone
-    /// tells whether there is something to take out.
-    pub(crate) async fn enter(&self, queue: &str, value: &[u8]) -> Result<Answered<Entering>> {
-        let ops = [
+    /// tells whether there is something to take out. Lists the queue of this name as well.
+    pub(crate) async fn enter(&self, queue: Option<&str>, value: &[u8]) -> Result<Answered<Entering>> {
+        let mut ops = vec![
             Op::check_missing(&self.mark()),
             // A copy that comes late leaves the contender as it is: its holder may have changed
             // its value.
             Op::check_missing(&self.name),
             Op::write(&self.name, value, Some(&self.session)),
-            Op::get_tree(queue),
         ];
+        ops.extend(queue.map(Op::get_tree));
         let (core, each_request) = (self.core.clone(), self.each_request);
         self.entry.send_replace(Entry::Asking);
         let entry = LateOnDrop(self.entry.clone());
@@ -133,7 +142,7 @@ impl Contender {
             asked
         };
         let asked = self.core.tasks.to_its_end(asking).await.flatten()?;
-        Ok(asked.map(Entering::of))
+        Ok(asked.map(|done| Entering::of(done, queue.is_some())))
     }
 
     /// Takes the contender out, once the request to enter is answered.

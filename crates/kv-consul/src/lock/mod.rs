@@ -1,6 +1,7 @@
 //! Acquires locks, and tells who holds one: the first contender of a queue, in the order of
 //! creation.
 
+pub(crate) mod before;
 mod contender;
 pub(crate) mod line;
 mod queue;

@@ -1,6 +1,7 @@
 //! The queue of one lock, by what the server lists of it.
 
 use super::{
+    before::Before,
     contender::{Contender, Entering},
     line::{contends, first},
     sessions::{LockSession, Use},
@@ -8,7 +9,7 @@ use super::{
 use crate::{
     client::{
         Purpose,
-        api::{self, Pair, Range},
+        api::{self, Done, Op, Pair, Range},
     },
     core::Core,
     lease::session::{create, keep},
@@ -18,7 +19,7 @@ use kv_core::{
     Bytes, Fence, Key, Result, WatchEvent,
     backend::{
         Backoff, Change, Clock, LetGo, Session, Tasks,
-        queue::{Entered, Left, Position, Queue, Sent},
+        queue::{Entered, Left, Line, Position, Queue, Sent},
         retry::Answered,
     },
     driver::{Deadline, LockOptions, Target},
@@ -32,10 +33,12 @@ const LONG: Duration = Duration::from_secs(30);
 pub(super) struct LockQueue {
     core: Arc<Core>,
     lock: Key,
+    line: Arc<Line<Before>>,
     /// Holds what the names of the lock's contenders begin with.
     prefix: String,
     ttl: Duration,
     value: Bytes,
+    wait: bool,
     each_request: Duration,
 }
 
@@ -44,9 +47,11 @@ impl LockQueue {
         Self {
             core: core.clone(),
             lock: lock.clone(),
+            line: core.lines.line(lock),
             prefix: core.names.line(lock),
             ttl,
             value: options.value.clone(),
+            wait: options.wait,
             each_request: options.each_request,
         }
     }
@@ -56,27 +61,47 @@ impl LockQueue {
         api::tree(&self.core.client, Purpose::Read, deadline, &self.prefix).await
     }
 
-    fn position_in(&self, pairs: &[Pair], contender: &Contender, token: u64) -> Position<Key> {
-        if contender.let_go.is_on() {
+    /// Finds the position in a listing, which those who wait in the line remember.
+    fn position_in(&self, pairs: &[Pair], contender: &Contender, token: u64) -> Position<Before> {
+        let is_own = |pair: &Pair| pair.name == contender.name && pair.created == token && pair.is_held;
+        if contender.let_go.is_on() || !pairs.iter().any(is_own) {
             // A contender that waits, or holds, would keep the session alive, and with it what is
             // to end.
             return Position::Lost;
         }
-        let is_own = |pair: &Pair| pair.name == contender.name && pair.created == token && pair.is_held;
-        if !pairs.iter().any(is_own) {
-            return Position::Lost;
+        let contenders = || {
+            let before =
+                |pair: &Pair| Some(Before { created: pair.created, key: contends(&self.core.names, pair)? });
+            pairs.iter().filter_map(before)
+        };
+        if self.wait {
+            self.line.learn(contenders());
         }
-        let before = pairs.iter().filter(|pair| pair.created < token);
-        let nearest = before.filter_map(|pair| Some((pair.created, contends(&self.core.names, pair)?)));
-        let nearest = nearest.max_by_key(|(created, _)| *created);
-        nearest.map_or(Position::First, |(_, before)| Position::Behind(before))
+        contenders().filter(|before| before.created < token).max().map_or(Position::First, Position::Behind)
+    }
+
+    /// Asks whether the contender, before which nobody is, is still in the queue itself.
+    async fn stands(&self, contender: &Contender, token: u64) -> Result<bool> {
+        let deadline = Deadline::after(self.each_request);
+        let check = Op::check_session(&contender.name, &contender.session);
+        Ok(match self.core.txn(Purpose::Read, deadline, &[check]).await? {
+            Done::Committed(pairs) => pairs.iter().any(|own| own.created == token),
+            Done::Refused(_) => false,
+        })
+    }
+
+    /// Notes that a contender has left the queue.
+    fn has_left(&self, contender: &Contender, left: &Result<Left>) {
+        if let (Ok(_), Some(&created)) = (left, contender.token.get()) {
+            self.line.gone(&Before { created, key: contender.key.clone() });
+        }
     }
 }
 
 impl Queue for LockQueue {
     type Session = LockSession;
     type Contender = Contender;
-    type Predecessor = Key;
+    type Predecessor = Before;
 
     fn tasks(&self) -> &Tasks {
         &self.core.tasks
@@ -89,6 +114,14 @@ impl Queue for LockQueue {
     /// Returns twice the TTL: the server ends a session by then.
     fn kept_after_end(&self, ttl: Duration) -> Duration {
         2 * ttl
+    }
+
+    fn line(&self) -> Option<&Arc<Line<Before>>> {
+        Some(&self.line)
+    }
+
+    async fn displaced(&self, contender: &Contender) {
+        contender.let_go.begun().await;
     }
 
     async fn session(&self) -> Result<Use> {
@@ -108,8 +141,12 @@ impl Queue for LockQueue {
         Ok(first(&self.core.names, &self.pairs().await?).is_some())
     }
 
-    async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<Key>> {
-        let Answered { answer, is_repeat } = contender.enter(&self.prefix, &self.value).await?;
+    /// Enters, and lists the queue in the same request, unless others of its line are there before:
+    /// one listing is enough for all of them.
+    async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<Before>> {
+        let lists = !self.wait || self.line.is_alone();
+        let queue = lists.then_some(&*self.prefix);
+        let Answered { answer, is_repeat } = contender.enter(queue, &self.value).await?;
         let is_before = matches!(answer, Entering::Before);
         sent.answered(!matches!(answer, Entering::Refused), is_repeat || is_before);
         let pairs = match answer {
@@ -124,18 +161,37 @@ impl Queue for LockQueue {
             // A queue without the contender is one that the token may not read.
             None => return Err(api::hidden(&self.prefix)),
         };
-        Ok(Entered::Queued { token, position: Some(self.position_in(&pairs, contender, token)) })
+        let _ = contender.token.set(token);
+        let is_listed = lists || is_before;
+        let position = is_listed.then(|| self.position_in(&pairs, contender, token));
+        Ok(Entered::Queued { token, position })
     }
 
-    async fn position(&self, contender: &Contender, token: u64) -> Result<Position<Key>> {
-        Ok(self.position_in(&self.pairs().await?, contender, token))
+    async fn position(&self, contender: &Contender, token: u64) -> Result<Position<Before>> {
+        if contender.let_go.is_on() {
+            return Ok(Position::Lost);
+        }
+        let own = Before { created: token, key: contender.key.clone() };
+        Ok(match self.line.nearest(&own).filter(|_| self.wait) {
+            None => self.position_in(&self.pairs().await?, contender, token),
+            Some(Position::First) => match self.stands(contender, token).await? {
+                true => Position::First,
+                false => Position::Lost,
+            },
+            Some(known) => known,
+        })
     }
 
-    async fn predecessor_gone(&self, contender: &Contender, predecessor: &Key) -> Result<bool> {
+    async fn predecessor_gone(&self, contender: &Contender, predecessor: &Before) -> Result<bool> {
         tokio::select! {
             biased;
             () = contender.let_go.begun() => Ok(true),
-            is_gone = gone(&self.core, predecessor, self.each_request) => Ok(is_gone),
+            is_gone = gone(&self.core, &predecessor.key, self.each_request) => {
+                if is_gone {
+                    self.line.gone(predecessor);
+                }
+                Ok(is_gone)
+            }
         }
     }
 
@@ -148,11 +204,13 @@ impl Queue for LockQueue {
     }
 
     async fn leave(&self, contender: &Contender) -> Result<Left> {
-        contender.take_out().await
+        let left = contender.take_out().await;
+        self.has_left(contender, &left);
+        left
     }
 
     async fn cancel(&self, contender: &Contender) -> Result<Left> {
-        contender.take_out().await
+        self.leave(contender).await
     }
 
     fn fence(&self, contender: &Contender, token: u64) -> Fence {

@@ -2,13 +2,13 @@
 
 use crate::{
     own::{OnDrop, OwnGone},
-    server::{LATE, State, TTL, expire},
+    server::{Before, LATE, State, TTL, expire},
 };
 use kv_core::{
     Error, ErrorKind, Fence, Key, Result,
     backend::{
         Alive, Clock, Session, Sessions, Tasks, Use,
-        queue::{Entered, Left, Position, Queue, Sent},
+        queue::{Entered, Left, Line, Lines, Position, Queue, Sent},
     },
 };
 use std::{
@@ -16,7 +16,7 @@ use std::{
     collections::VecDeque,
     future::pending,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
@@ -60,6 +60,8 @@ pub(crate) struct Faults {
     pub(crate) leave: VecDeque<Option<ErrorKind>>,
     /// The kind of error that refuses all requests to leave, cancelling ones too.
     pub(crate) leaves: Option<ErrorKind>,
+    /// Whether the answer to the next request to leave never comes.
+    pub(crate) leave_hangs: bool,
 }
 
 /// The requests that were sent.
@@ -67,6 +69,8 @@ pub(crate) struct Faults {
 pub(crate) struct Count {
     pub(crate) enter: u32,
     pub(crate) position: u32,
+    /// Those of the positions that listed the whole queue.
+    pub(crate) list: u32,
     pub(crate) leave: u32,
     pub(crate) cancel: u32,
 }
@@ -80,6 +84,8 @@ pub(crate) struct Client {
     pub(crate) faults: Mutex<Faults>,
     pub(crate) sent: Mutex<Count>,
     pub(crate) own_dropped: OnDrop,
+    /// The lines of its contenders; `None` where each of them asks the server.
+    pub(crate) lines: Option<Lines<Before>>,
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -90,7 +96,16 @@ fn unknown() -> Error {
 
 impl Client {
     pub(crate) fn new(server: &watch::Sender<State>, clock: Clock) -> Arc<Self> {
+        Self::with(server, clock, Some(Lines::default()))
+    }
+
+    pub(crate) fn with(
+        server: &watch::Sender<State>,
+        clock: Clock,
+        lines: Option<Lines<Before>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            lines,
             server: server.clone(),
             sessions: Sessions::new(clock.clone()),
             tasks: Tasks::default(),
@@ -108,7 +123,8 @@ impl Client {
     }
 
     pub(crate) fn lock(self: &Arc<Self>, wait: bool) -> Arc<OneLock> {
-        Arc::new(OneLock { client: self.clone(), wait })
+        let line = self.lines.as_ref().map(|lines| lines.line(&Key::parse("l").unwrap()));
+        Arc::new(OneLock { client: self.clone(), line, wait })
     }
 
     pub(crate) fn faults<T>(&self, set: impl FnOnce(&mut Faults) -> T) -> T {
@@ -199,18 +215,30 @@ impl Client {
 /// The queue of the one lock, as a call sees it.
 pub(crate) struct OneLock {
     client: Arc<Client>,
+    line: Option<Arc<Line<Before>>>,
     wait: bool,
 }
 
 pub(crate) struct Contender {
     name: u64,
     session: u64,
+    token: OnceLock<u64>,
 }
 
 impl OneLock {
     /// Applies a request to enter, and returns its answer.
-    fn applied(&self, own: &Contender) -> Result<Entered<u64>> {
-        self.client.change(|server| server.enter(own.name, own.session, !self.wait))
+    fn applied(&self, own: &Contender) -> Result<Entered<Before>> {
+        let entered = self.client.change(|server| server.enter(own.name, own.session, !self.wait))?;
+        if let Entered::Queued { token, .. } = &entered {
+            let _ = own.token.set(*token);
+        }
+        Ok(entered)
+    }
+
+    fn is_gone(&self, who: &Before) {
+        if let Some(line) = &self.line {
+            line.gone(who);
+        }
     }
 
     async fn out(&self, own: &Contender, cancels: bool) -> Result<Left> {
@@ -231,6 +259,12 @@ impl OneLock {
         })?;
         // Others see the change before the answer comes.
         tokio::task::yield_now().await;
+        if client.faults(|faults| std::mem::take(&mut faults.leave_hangs)) {
+            pending::<()>().await;
+        }
+        if let Some(token) = own.token.get() {
+            self.is_gone(&(*token, own.name));
+        }
         Ok(if fault.is_some() { Left::Maybe } else { left })
     }
 }
@@ -238,8 +272,11 @@ impl OneLock {
 impl Queue for OneLock {
     type Session = u64;
     type Contender = Contender;
-    type Predecessor = u64;
+    type Predecessor = Before;
 
+    fn line(&self) -> Option<&Arc<Line<Before>>> {
+        self.line.as_ref()
+    }
     fn tasks(&self) -> &Tasks {
         &self.client.tasks
     }
@@ -256,9 +293,9 @@ impl Queue for OneLock {
         self.client.sessions.forget(used);
     }
     fn contender(&self, session: &u64) -> Result<Contender> {
-        Ok(Contender { name: NEXT.fetch_add(1, SeqCst), session: *session })
+        Ok(Contender { name: NEXT.fetch_add(1, SeqCst), session: *session, token: OnceLock::new() })
     }
-    async fn enter(&self, own: &Contender, sent: &Sent) -> Result<Entered<u64>> {
+    async fn enter(&self, own: &Contender, sent: &Sent) -> Result<Entered<Before>> {
         let client = &self.client;
         sent.nothing_yet();
         let fault = client.faults(|faults| faults.enter.pop_front());
@@ -299,17 +336,32 @@ impl Queue for OneLock {
             _ => Ok(entered),
         }
     }
-    async fn position(&self, own: &Contender, _: u64) -> Result<Position<u64>> {
-        self.client.reach(|count| count.position += 1).await?;
-        match self.client.faults(|faults| faults.position.pop_front()) {
-            Some(kind) => Err(Error::new(kind, "it cannot look")),
-            None => Ok(self.client.server.borrow().position(own.name)),
+    async fn position(&self, own: &Contender, token: u64) -> Result<Position<Before>> {
+        let line = self.line.as_ref().filter(|_| self.wait);
+        let known = line.and_then(|line| line.nearest(&(token, own.name)));
+        if let Some(Position::Behind(before)) = known {
+            return Ok(Position::Behind(before));
         }
+        self.client.reach(|count| count.position += 1).await?;
+        if let Some(kind) = self.client.faults(|faults| faults.position.pop_front()) {
+            return Err(Error::new(kind, "it cannot look"));
+        }
+        let server = self.client.server.borrow();
+        let position = server.position(own.name);
+        if known.is_some() && position != Position::Lost {
+            return Ok(Position::First);
+        }
+        if let Some(line) = line {
+            self.client.sent.lock().unwrap().list += 1;
+            line.learn(server.members.iter().map(|member| (member.token, member.name)));
+        }
+        Ok(position)
     }
-    async fn predecessor_gone(&self, _: &Contender, before: &u64) -> Result<bool> {
+    async fn predecessor_gone(&self, _: &Contender, before: &Before) -> Result<bool> {
         let mut server = self.client.server.subscribe();
-        let is_gone = |server: &State| server.members.iter().all(|there| there.name != *before);
+        let is_gone = |server: &State| server.members.iter().all(|there| there.name != before.1);
         server.wait_for(is_gone).await.unwrap();
+        self.is_gone(before);
         Ok(true)
     }
     fn own_gone(&self, own: &Contender, _: u64) -> impl Future<Output = Cow<'static, str>> + Send {

@@ -21,6 +21,9 @@ pub(crate) struct Member {
     pub(crate) token: u64,
 }
 
+/// The token of a contender, and its name.
+pub(crate) type Before = (u64, u64);
+
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) members: Vec<Member>,
@@ -33,7 +36,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn enter(&mut self, name: u64, session: u64, only_if_empty: bool) -> Result<Entered<u64>> {
+    pub(crate) fn enter(&mut self, name: u64, session: u64, only_if_empty: bool) -> Result<Entered<Before>> {
         if !self.sessions.contains_key(&session) {
             return Err(Error::new(ErrorKind::LeaseLost, "no such session"));
         }
@@ -51,11 +54,11 @@ impl State {
         Ok(Entered::Queued { token: self.members[at].token, position: Some(self.position(name)) })
     }
 
-    pub(crate) fn position(&self, name: u64) -> Position<u64> {
+    pub(crate) fn position(&self, name: u64) -> Position<Before> {
         match self.members.iter().position(|member| member.name == name) {
             None => Position::Lost,
             Some(0) => Position::First,
-            Some(at) => Position::Behind(self.members[at - 1].name),
+            Some(at) => Position::Behind((self.members[at - 1].token, self.members[at - 1].name)),
         }
     }
 

@@ -1,18 +1,15 @@
 //! One contender of a queue: how it enters, waits, is granted the lock, and is taken out again.
 
-use super::{Entered, Left, Position, Queue, Sent};
+use super::{
+    Entered, Left, Line, Position, Queue,
+    entry::{EndOnDrop, Entry},
+};
 use crate::{
     Error, ErrorKind, Result,
     backend::{AbortOnDrop, Backoff, Undo, Use, lock},
     driver::Acquired,
 };
-use std::{
-    pin::pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::sync::{Arc, atomic::Ordering};
 use tokio::runtime::Handle;
 
 /// The result of one contender's attempt.
@@ -30,17 +27,6 @@ struct Attempt<Q: Queue> {
     used: Use<Q::Session>,
 }
 
-/// The part of a contender that is needed to take it out of the queue. It does not keep the
-/// session alive.
-struct Entry<Q: Queue> {
-    queue: Arc<Q>,
-    contender: Q::Contender,
-    sent: Sent,
-    is_given_back: AtomicBool,
-    /// The task that watches over a holder's contender; there once the lock was granted.
-    watch: Mutex<Option<AbortOnDrop>>,
-}
-
 /// Puts one contender in the queue, and waits until it is first.
 ///
 /// # Errors
@@ -53,20 +39,27 @@ pub(super) async fn attempt<Q: Queue>(queue: &Arc<Q>, wait: bool) -> Result<Outc
     // The cleanup is made before anything is sent, so that a dropped future leaves nothing behind.
     let cleanup = attempt.cleanup();
     let entry = &attempt.entry;
+    // One that does not wait stands in no line: it looks at the server once.
+    let line = queue.line().filter(|_| wait);
+    let entering = line.map(Line::entering);
     let (token, position) = match queue.enter(&entry.contender, &entry.sent).await {
         Ok(Entered::Queued { token, position }) => (token, position),
         Ok(Entered::Taken) => return Ok(attempt.is_outside(cleanup, Outcome::Taken)),
         Ok(Entered::Lost) => return Ok(attempt.is_outside(cleanup, Outcome::Lost)),
         Err(e) => return attempt.is_refused(cleanup, e),
     };
+    if let Some(line) = line {
+        let _ = entry.standing.set(line.join(token));
+    }
+    drop(entering);
     match attempt.until_first(token, position, wait).await? {
         Wait::First => {}
         Wait::Behind => return cleanup.run().await.map(|_| Outcome::Taken),
-        Wait::Lost => return Ok(Outcome::Lost),
+        Wait::Lost => return Ok(attempt.is_lost()),
     }
     // The server may keep the place for longer than the session is sure to live by our clock.
     if !attempt.used.alive().is_held() {
-        return Ok(Outcome::Lost);
+        return Ok(attempt.is_lost());
     }
     Ok(Outcome::Granted(attempt.grant(token, cleanup)))
 }
@@ -80,13 +73,7 @@ enum Wait {
 
 impl<Q: Queue> Attempt<Q> {
     fn new(queue: &Arc<Q>, used: Use<Q::Session>) -> Result<Arc<Self>> {
-        let entry = Entry {
-            contender: queue.contender(used.session())?,
-            queue: queue.clone(),
-            sent: Sent::default(),
-            is_given_back: AtomicBool::new(false),
-            watch: Mutex::default(),
-        };
+        let entry = Entry::new(queue.clone(), queue.contender(used.session())?);
         Ok(Arc::new(Self { entry: Arc::new(entry), used }))
     }
 
@@ -97,6 +84,12 @@ impl<Q: Queue> Attempt<Q> {
             false => cleanup.forget(),
         }
         outcome
+    }
+
+    /// Ends an attempt whose place in the queue is lost.
+    fn is_lost(&self) -> Outcome {
+        self.entry.step_aside();
+        Outcome::Lost
     }
 
     /// Ends an attempt whose request to enter failed.
@@ -149,10 +142,16 @@ impl<Q: Queue> Attempt<Q> {
     ) -> Result<Wait> {
         let (queue, contender) = (&self.entry.queue, &self.entry.contender);
         let mut backoff = Backoff::default();
+        if matches!(position, Some(Position::Behind(_))) && !self.entry.is_foremost() {
+            position = None;
+        }
         loop {
             let looked = match position.take() {
                 Some(position) => Ok(position),
-                None => queue.position(contender, token).await,
+                None => {
+                    self.entry.turn().await;
+                    queue.position(contender, token).await
+                }
             };
             let gone = match looked {
                 Ok(Position::First) => return Ok(Wait::First),
@@ -163,18 +162,25 @@ impl<Q: Queue> Attempt<Q> {
                 Err(e) => Err(e),
             };
             match gone {
-                Ok(true) => backoff.reset(),
-                Ok(false) => backoff.pause().await,
+                Ok(true) => {
+                    backoff.reset();
+                    continue;
+                }
+                Ok(false) => {}
                 Err(e) if e.is_lasting() || e.kind() == ErrorKind::LeaseLost => return Err(e),
                 // The session keeps the place, whatever the connection does meanwhile.
-                Err(_) => backoff.pause().await,
+                Err(_) => {}
             }
+            // Whatever happened to the server, what it told before may not be so any more.
+            queue.line().inspect(|line| line.forget());
+            backoff.pause().await;
         }
     }
 
     /// Grants the lock: the cleanup of the contender becomes the release of the lock.
     fn grant(&self, token: u64, release: Undo) -> Acquired {
         let (entry, alive) = (&self.entry, self.used.alive().another());
+        entry.standing.get().inspect(|standing| standing.is_first());
         // It is made outside of the task, since a task can end with its runtime before it is
         // polled.
         let end = EndOnDrop(alive.ending());
@@ -196,7 +202,7 @@ impl<Q: Queue> Attempt<Q> {
             return Ok(false);
         }
         let was_held = self.used.alive().is_held();
-        let left = entry.take_out().await;
+        let left = entry.take_out_for_next().await;
         let watch = lock(&entry.watch).take();
         match left {
             Ok(Left::Maybe) if watch.is_some() && was_held => Err(released_before()),
@@ -234,51 +240,6 @@ impl<Q: Queue> Attempt<Q> {
             };
             tokio::select! { biased; () = over => {} () = entry.until_out() => {} }
         });
-    }
-}
-
-impl<Q: Queue> Entry<Q> {
-    async fn take_out(&self) -> Result<Left> {
-        let left = match self.sent.may_still_enter() {
-            true => self.queue.cancel(&self.contender).await,
-            false => self.queue.leave(&self.contender).await,
-        };
-        match left {
-            // A contender that entered goes with the session, and none can enter any more.
-            Err(e) if e.kind() == ErrorKind::LeaseLost => Ok(Left::NotThere),
-            left => left,
-        }
-    }
-
-    async fn until_out(&self) {
-        let mut backoff = Backoff::default();
-        loop {
-            backoff.pause().await;
-            match self.take_out().await {
-                Err(e) if e.kind() != ErrorKind::Closed => {}
-                _ => return,
-            }
-        }
-    }
-
-    /// Ends a guard whose contender is gone, or which nobody looks after any more.
-    async fn watch_own(self: Arc<Self>, token: u64, end: EndOnDrop<impl Fn(&str) + Send>) {
-        // The future lives until the holder was told: what it keeps from ending ends behind that.
-        let mut gone = pin!(self.queue.own_gone(&self.contender, token));
-        let why = gone.as_mut().await;
-        // A holder that gives the lock back takes its contender out itself.
-        if !self.is_given_back.load(Ordering::Acquire) {
-            (end.0)(&why);
-        }
-    }
-}
-
-/// Says that nobody looks after a guard any more, unless another reason was given before.
-struct EndOnDrop<E: Fn(&str)>(E);
-
-impl<E: Fn(&str)> Drop for EndOnDrop<E> {
-    fn drop(&mut self) {
-        (self.0)("it was given back, or the runtime in which it was acquired has ended");
     }
 }
 

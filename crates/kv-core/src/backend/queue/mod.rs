@@ -6,14 +6,14 @@
 //! | step | what the engine takes care of |
 //! |---|---|
 //! | enter | The cleanup is made before the first request is sent. It is disarmed only when the request certainly did nothing. A dropped future leaves nobody in the queue. |
-//! | wait | A waiter looks only at its predecessor. Outages are ridden out while the session lives; a lasting error ([`Error::is_lasting`](crate::Error::is_lasting)) ends the wait. A lost place or session is taken anew. |
+//! | wait | A waiter looks only at its predecessor. Contenders of one handle stand in a local [`Line`], whose foremost alone asks the server, where the backend keeps [`Lines`]. Outages are ridden out while the session lives; a lasting error ([`Error::is_lasting`](crate::Error::is_lasting)) ends the wait. A lost place or session is taken anew. |
 //! | grant | The session is looked at before every grant: a lock whose session is lost is never given. |
 //! | hold | A holder hears when its session is lost, or its contender is gone from the queue. |
 //! | leave | A contender that could not leave is taken out again and again as long as the server may have it, and nobody new gets its session. [`Tasks::finish`] tries once more and tells what is left. A contender of a runtime that ended goes with its session, which is that runtime's own. |
 //!
 //! An uncontended lock whose session is open costs the requests that [`Queue::enter`] sends, one
 //! [`Queue::position`] unless the answer to `enter` told the position, and one [`Queue::leave`] to
-//! release it. A handover costs one `position` of one waiter.
+//! release it. A handover costs one `position` of one waiter, however many there are.
 //!
 //! # Example
 //!
@@ -141,57 +141,20 @@
 //! # Ok(()) }
 //! ```
 
+mod answers;
 mod attempt;
+mod entry;
+mod lines;
 mod sent;
 
+pub use answers::{Entered, Left, Position};
+pub use lines::{Line, Lines};
 pub use sent::Sent;
 
 use super::{Backoff, Clock, Tasks, Use};
 use crate::{Fence, Result, driver::Acquired};
 use attempt::{Outcome, attempt};
 use std::{borrow::Cow, sync::Arc, time::Duration};
-
-/// The result of [`Queue::enter`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entered<P> {
-    /// The contender is in the queue.
-    Queued {
-        /// The fencing token, which also gives the order of the queue.
-        token: u64,
-        /// The position, where the same answer told it; else [`Queue::position`] is asked.
-        position: Option<Position<P>>,
-    },
-    /// The contender is not in the queue, because another one is there and the caller does not
-    /// wait.
-    Taken,
-    /// The contender is not in the queue, and another attempt may succeed: it entered and is gone
-    /// again, or the server refuses this contender alone.
-    Lost,
-}
-
-/// The place of a contender in its queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Position<P> {
-    /// Nobody is before it: it holds the lock.
-    First,
-    /// This one is directly before it.
-    Behind(P),
-    /// The contender is not in the queue, or is not ours any more.
-    Lost,
-}
-
-/// The result of [`Queue::leave`] and [`Queue::cancel`]. In every case the contender is not in the
-/// queue any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// The contender was in the queue until now.
-    Gone,
-    /// The contender was not in the queue.
-    NotThere,
-    /// The contender was not in the queue, but an earlier attempt of this request may have taken
-    /// it out.
-    Maybe,
-}
 
 /// The queue of one lock on a server, as one call of [`Store::lock`](crate::driver::Store::lock)
 /// sees it: it knows the name, the TTL as granted, the value, and the time that each request has.
@@ -222,6 +185,20 @@ pub trait Queue: Send + Sync + 'static {
     /// Returns how long the server may keep a contender after the life of its session is over on
     /// this side: at least the TTL, and more on a server that ends sessions late.
     fn kept_after_end(&self, ttl: Duration) -> Duration;
+
+    /// Returns the line in which the contenders of this handle on this lock stand, usually one of
+    /// the store's [`Lines`]. Provided: `None`, with which each contender asks the server.
+    fn line(&self) -> Option<&Arc<Line<Self::Predecessor>>> {
+        None
+    }
+
+    /// Waits until a contender shall give up its place and take another one, under another
+    /// session: [`position`](Self::position) then says that it is lost. It is asked of contenders
+    /// that wait in a line. Provided: never.
+    fn displaced(&self, contender: &Self::Contender) -> impl Future<Output = ()> + Send {
+        let _ = contender;
+        std::future::pending()
+    }
 
     /// Returns the session that the contender hangs on, usually by
     /// [`Sessions::get`](super::Sessions::get), which gives none whose life is over.
