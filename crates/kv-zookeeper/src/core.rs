@@ -13,12 +13,13 @@ use crate::{
         session::Ephemeral,
     },
     lease::expiring::Expiring,
+    lock::before::Before,
     names::Names,
     write::known::{Directories, Known},
 };
 use kv_core::{
     Capabilities, Durability, Error, ErrorKind, Locking, Result, Watching,
-    backend::{Clock, Mutex, Sessions, Tasks},
+    backend::{Clock, Mutex, Sessions, Tasks, queue::Lines},
     driver::{Deadline, ReadOptions},
 };
 use std::{
@@ -49,6 +50,8 @@ pub(crate) struct Core {
     pub(crate) is_prepared: AtomicBool,
     /// The sessions of locks.
     pub(crate) sessions: Sessions<Arc<Ephemeral>>,
+    /// The lines of contenders, by their locks.
+    pub(crate) lines: Lines<Before>,
     /// The sessions of keys with a TTL.
     pub(crate) expiring: Expiring,
     /// The sessions of leases, by the leases' ids.
@@ -82,6 +85,7 @@ impl Core {
             client,
             names,
             sessions: Sessions::new(clock.clone()),
+            lines: Lines::default(),
             clock,
             capabilities,
             limits,

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Node, single};
 use kv_core::{Kv, Result};
-use kv_testsuite::{Failure, leavings};
+use kv_testsuite::{Failure, Proxy, leavings};
 use std::time::{Duration, Instant};
 
 /// Returns the number of packets that the server has received, the one that asks included.
@@ -198,24 +198,27 @@ async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_wakes_the_next_alone() -> Result<(), Failure> {
-    const WAITING: usize = 30;
+    const WAITING: u64 = 200;
+    const HANDOVERS: u64 = 100;
     let node = single("zookeeper").await?;
-    let kv = kv_zookeeper::open(&format!("zookeeper://{}/woken/", node.address)).await?;
+    let way = Proxy::start(node.address).await;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/woken/", way.address())).await?;
     let ttl = Duration::from_secs(50);
     let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
     let mut line = tokio::task::JoinSet::new();
     for _ in 0..WAITING {
         line.spawn(kv.new_lock("l").ttl(ttl).acquire());
     }
-    // Each contender watches the one before; the holder's node is watched by the holder too, in
-    // the same session.
-    let watching = async {
-        while node.count("zk_watch_count").await? < WAITING as u64 {
+    let all_wait = async {
+        while kv.locks("").await?.first().and_then(|lock| lock.waiters) != Some(WAITING) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok::<_, Failure>(())
     };
-    tokio::time::timeout(Duration::from_secs(20), watching).await??;
+    tokio::time::timeout(Duration::from_secs(20), all_wait).await??;
+    // The foremost alone watches the one before, and the holder itself.
+    let watches = node.count("zk_watch_count").await?;
+    assert!(watches <= 1, "{watches} watches");
     let (ask, before, begun) = (asking(&node).await?, packets(&node).await?, Instant::now());
     guard.release().await?;
     let next = line.join_next().await.ok_or("they wait")???;
@@ -226,6 +229,16 @@ async fn a_release_wakes_the_next_alone() -> Result<(), Failure> {
         found <= 3 + pings,
         "the release, a look at the line, the watch of its own node: {found} requests"
     );
-    drop((next, line));
+    let (mut held, before) = (next, way.traffic());
+    for _ in 0..HANDOVERS {
+        let token = held.token();
+        assert!(held.release().await?);
+        held = line.join_next().await.ok_or("they wait")???;
+        assert!(held.token() > token, "in the order of asking");
+    }
+    let after = way.traffic();
+    let bytes = after.to_client + after.to_server - before.to_client - before.to_server;
+    assert!(bytes <= 1024 * HANDOVERS, "{bytes} bytes for {HANDOVERS} handovers");
+    drop((held, line));
     Ok(kv.close().await?)
 }

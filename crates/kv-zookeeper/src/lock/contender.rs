@@ -1,6 +1,9 @@
 //! Holds one contender of a lock's queue, and watches its node and the one before it.
 
-use super::order::ordered;
+use super::{
+    before::Before,
+    order::{ordered, token},
+};
 use crate::{
     client::{
         attempts::Attempts,
@@ -9,11 +12,16 @@ use crate::{
         via::Via,
     },
     core::Core,
-    error::Problem,
+    error::{Answer, Problem},
 };
 use kv_core::{
     ErrorKind, Key, Result,
-    backend::{Mutex, queue::Position, retry::RetrySafety, unique},
+    backend::{
+        Mutex,
+        queue::{Left, Line, Position},
+        retry::RetrySafety,
+        unique,
+    },
     driver::Deadline,
 };
 use std::{
@@ -40,6 +48,8 @@ pub(crate) struct Contender {
     pub(crate) node: OnceLock<String>,
     /// The nodes before it that belong to no session.
     nobodies: Mutex<HashSet<String>>,
+    /// The line of its handle; `None` where it looks at the queue just once.
+    line: Option<Arc<Line<Before>>>,
     ttl: Duration,
     each_request: Duration,
     /// Keeps the session from its end until the lock is given back, or its holder was told that it
@@ -54,6 +64,7 @@ impl Contender {
         core: &Arc<Core>,
         session: &Arc<Ephemeral>,
         name: &Key,
+        line: Option<Arc<Line<Before>>>,
         ttl: Duration,
         each_request: Duration,
     ) -> Self {
@@ -64,6 +75,7 @@ impl Contender {
             queue: core.names.queue(name),
             node: OnceLock::new(),
             nobodies: Mutex::default(),
+            line,
             ttl,
             each_request,
             counted_on: Mutex::new(Some(session.counted_on())),
@@ -90,13 +102,37 @@ impl Contender {
         self.node.get().map_or("", String::as_str)
     }
 
+    /// Returns its node as others see it, once the server has told it.
+    fn own(&self) -> Option<Before> {
+        self.node.get()?.rsplit('/').next().map(Before::new)
+    }
+
+    /// Notes that it has left the queue.
+    pub(crate) fn has_left(&self, left: &Result<Left>) {
+        if let (Ok(_), Some(line), Some(own)) = (left, &self.line, self.own()) {
+            line.gone(&own);
+        }
+    }
+
     /// Returns its position in the queue, as its session sees it: every node that came before it
     /// is in that view.
-    pub(crate) async fn position(&self, wait: bool) -> Result<Position<String>> {
+    pub(crate) async fn position(&self, of: u64) -> Result<Position<Before>> {
         if self.session.let_go.is_on() {
             // If it waited, it would keep the session whose end it waits for.
             return Ok(Position::Lost);
         }
+        match self.line.as_ref().zip(self.own()).and_then(|(line, own)| line.nearest(&own)) {
+            None => self.place().await,
+            Some(Position::First) => {
+                let own = self.stat(self.path()).await?.filter(|own| token(own.czxid) == of);
+                Ok(own.map_or(Position::Lost, |_| Position::First))
+            }
+            Some(known) => Ok(known),
+        }
+    }
+
+    /// Finds its position in a listing of the queue.
+    async fn place(&self) -> Result<Position<Before>> {
         let listed = self.via().call(RetrySafety::Read, self.deadline(), |connection| async move {
             let names = connection.session.list_children(&self.queue).await?;
             Ok::<_, Problem>(ordered(&connection, &self.queue, names).await?)
@@ -106,10 +142,18 @@ impl Contender {
         let Some(at) = before.iter().position(|name| Some(name.as_str()) == own) else {
             return Ok(Position::Lost);
         };
+        let is_nobody = |name: &String| self.nobodies.lock().contains(name);
+        if let Some(line) = &self.line {
+            let listed = before.iter().filter(|name| !is_nobody(name)).map(Before::new);
+            let listed: Vec<_> = listed.collect();
+            // Where the numbers do not give the order, each looks for itself each time.
+            let is_in_order = listed.iter().all(Before::is_in_order);
+            line.learn(if is_in_order { listed } else { Vec::new() });
+        }
         before.truncate(at);
         while let Some(name) = before.pop() {
-            if !self.nobodies.lock().contains(&name) && (wait || self.is_anybody(&name).await?) {
-                return Ok(Position::Behind(name));
+            if !is_nobody(&name) && (self.line.is_some() || self.is_anybody(&name).await?) {
+                return Ok(Position::Behind(Before::new(name)));
             }
         }
         Ok(Position::First)
@@ -123,24 +167,34 @@ impl Contender {
     }
 
     /// Waits until the queue has to be looked at again.
-    pub(crate) async fn predecessor_gone(&self, name: &str) -> Result<bool> {
+    pub(crate) async fn predecessor_gone(&self, before: &Before) -> Result<bool> {
         tokio::select! {
             biased;
             () = self.session.let_go.begun() => Ok(true),
-            changed = self.until_changed(name) => changed.map(|()| true),
+            is_gone = self.until_changed(&before.name) => {
+                if is_gone? {
+                    self.line.as_ref().inspect(|line| line.gone(before));
+                }
+                Ok(true)
+            }
         }
     }
 
-    async fn until_changed(&self, name: &str) -> Result<()> {
+    /// Waits until a node has changed, and returns whether it certainly stands for no contender
+    /// from then on.
+    async fn until_changed(&self, name: &str) -> Result<bool> {
         let path = &format!("{}/{name}", self.queue);
-        match self.watch(path, false).await? {
+        Ok(match self.watch(path, false).await? {
             Some((stat, ..)) if stat.ephemeral_owner == 0 => {
                 self.nobodies.lock().insert(name.to_owned());
+                true
             }
-            Some((_, watcher, gone)) => drop(self.changed(path, watcher, gone).await),
-            None => {}
-        }
-        Ok(())
+            Some((_, watcher, gone)) => {
+                let changed = self.changed(path, watcher, gone).await;
+                changed.is_some_and(|event| event.event_type == EventType::NodeDeleted)
+            }
+            None => true,
+        })
     }
 
     /// Waits until its own node is seen to be gone, and returns the reason.
@@ -177,7 +231,8 @@ impl Contender {
             }
             Ok::<_, Problem>(found)
         });
-        Ok(watched.await?.ok().flatten())
+        // Where nobody says whether the node exists, nobody may take it to be gone.
+        watched.await?.map_err(Answer::unexpected)
     }
 
     /// Waits for the event of a watched node, or returns `None` when the queue has to be looked at

@@ -1,6 +1,6 @@
 //! Puts a contender into its queue.
 
-use super::{contender::Contender, order::token};
+use super::{before::Before, contender::Contender, order::token};
 use crate::{
     client::attempts::Attempts,
     error::{Problem, Said},
@@ -20,11 +20,11 @@ const TRIES: usize = 20;
 
 /// The answer to one attempt to enter; `None` where the contender is not in the queue and is to
 /// try again.
-type Tried = Result<Option<Entered<String>>>;
+type Tried = Result<Option<Entered<Before>>>;
 
 impl Contender {
     /// Puts its node at the end of the queue.
-    pub(crate) async fn enter(&self, value: &[u8], sent: &Sent) -> Result<Entered<String>> {
+    pub(crate) async fn enter(&self, value: &[u8], sent: &Sent) -> Result<Entered<Before>> {
         sent.nothing_yet();
         let mut attempts = Attempts::default();
         for _ in 0..TRIES {
@@ -103,7 +103,7 @@ impl Contender {
         }
     }
 
-    fn queued(&self, node: String, czxid: i64, position: Option<Position<String>>) -> Entered<String> {
+    fn queued(&self, node: String, czxid: i64, position: Option<Position<Before>>) -> Entered<Before> {
         let _ = self.node.set(node);
         Entered::Queued { token: token(czxid), position }
     }

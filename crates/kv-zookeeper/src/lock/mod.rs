@@ -1,5 +1,6 @@
 //! Takes locks, by kv-core's queue: contenders hold a lock in the order of their nodes.
 
+pub(crate) mod before;
 mod contender;
 mod enter;
 pub(crate) mod holder;
@@ -9,13 +10,14 @@ pub(crate) mod order;
 mod sessions;
 
 use crate::{client::session::Ephemeral, core::Core};
+use before::Before;
 use contender::Contender;
 use futures::future::BoxFuture;
 use kv_core::{
     Fence, Key, Result,
     backend::{
         Clock, Tasks, Use,
-        queue::{self, Entered, Left, Position, Queue, Sent},
+        queue::{self, Entered, Left, Line, Position, Queue, Sent},
     },
     driver::{Acquired, LockOptions},
 };
@@ -32,14 +34,16 @@ use tokio::sync::watch;
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
-    let queue = LockQueue { core: core.clone(), name: name.clone(), ttl, options: options.clone() };
-    queue::lock(&Arc::new(queue), options.wait).await
+    let (core, line, options) = (core.clone(), core.lines.line(name), options.clone());
+    let (wait, queue) = (options.wait, LockQueue { core, name: name.clone(), line, ttl, options });
+    queue::lock(&Arc::new(queue), wait).await
 }
 
 /// The queue of one lock, as one call sees it.
 struct LockQueue {
     core: Arc<Core>,
     name: Key,
+    line: Arc<Line<Before>>,
     /// The TTL as granted.
     ttl: Duration,
     options: LockOptions,
@@ -48,8 +52,7 @@ struct LockQueue {
 impl Queue for LockQueue {
     type Session = Arc<Ephemeral>;
     type Contender = Contender;
-    /// The name of the node of the contender before.
-    type Predecessor = String;
+    type Predecessor = Before;
 
     fn tasks(&self) -> &Tasks {
         &self.core.tasks
@@ -63,6 +66,14 @@ impl Queue for LockQueue {
         ttl + self.core.capabilities.lateness(ttl)
     }
 
+    fn line(&self) -> Option<&Arc<Line<Before>>> {
+        Some(&self.line)
+    }
+
+    async fn displaced(&self, contender: &Contender) {
+        contender.session.let_go.begun().await;
+    }
+
     async fn session(&self) -> Result<Use<Arc<Ephemeral>>> {
         sessions::session(&self.core, self.ttl, self.options.each_request).await
     }
@@ -72,7 +83,8 @@ impl Queue for LockQueue {
     }
 
     fn contender(&self, session: &Arc<Ephemeral>) -> Result<Contender> {
-        Ok(Contender::new(&self.core, session, &self.name, self.ttl, self.options.each_request))
+        let line = self.options.wait.then(|| self.line.clone());
+        Ok(Contender::new(&self.core, session, &self.name, line, self.ttl, self.options.each_request))
     }
 
     /// Asks for a holder: the request to enter cannot look whether there is one.
@@ -80,15 +92,15 @@ impl Queue for LockQueue {
         holder::is_held(&self.core, &self.name, self.options.each_request).await
     }
 
-    async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<String>> {
+    async fn enter(&self, contender: &Contender, sent: &Sent) -> Result<Entered<Before>> {
         contender.enter(&self.options.value, sent).await
     }
 
-    async fn position(&self, contender: &Contender, _: u64) -> Result<Position<String>> {
-        contender.position(self.options.wait).await
+    async fn position(&self, contender: &Contender, token: u64) -> Result<Position<Before>> {
+        contender.position(token).await
     }
 
-    async fn predecessor_gone(&self, contender: &Contender, predecessor: &String) -> Result<bool> {
+    async fn predecessor_gone(&self, contender: &Contender, predecessor: &Before) -> Result<bool> {
         contender.predecessor_gone(predecessor).await
     }
 
@@ -97,13 +109,15 @@ impl Queue for LockQueue {
     }
 
     async fn leave(&self, contender: &Contender) -> Result<Left> {
-        contender.leave().await
+        let left = contender.leave().await;
+        contender.has_left(&left);
+        left
     }
 
     /// Leaves the queue. Every request to enter is answered before the listing of the queue is, so
     /// that a contender that is not found has not entered.
     async fn cancel(&self, contender: &Contender) -> Result<Left> {
-        contender.leave().await
+        self.leave(contender).await
     }
 
     fn fence(&self, contender: &Contender, token: u64) -> Fence {

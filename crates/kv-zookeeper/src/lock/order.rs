@@ -1,6 +1,7 @@
 //! Reads the queue of a lock: its contenders in order, by the numbers of their nodes, and the
 //! first of them.
 
+use super::before::{Before, sequence};
 use crate::{
     client::{
         connection::Connection,
@@ -12,9 +13,6 @@ use crate::{
 use kv_core::{Holder, Key, WatchEvent};
 use zookeeper_client::{Error as ClientError, Stat};
 
-/// The length of the identifier that begins a contender's name.
-const ID: usize = 32;
-
 /// Returns the contenders of a queue, in order.
 ///
 /// Once the greatest number is reached, the server gives that one again and again, and other ones
@@ -25,7 +23,7 @@ pub(crate) async fn ordered(
     names: Vec<String>,
 ) -> Result<Vec<String>, ClientError> {
     let names = contenders(names);
-    if names.last().and_then(|last| sequence(last)).is_none_or(|last| last < i32::MAX as u32) {
+    if names.last().is_none_or(|last| Before::new(last).is_in_order()) {
         return Ok(names);
     }
     let asked: Vec<_> =
@@ -104,17 +102,6 @@ pub(crate) fn held(stat: &Stat, value: Vec<u8>) -> Holder {
 /// Returns a contender's token: the zxid of its creation.
 pub(crate) fn token(czxid: i64) -> u64 {
     u64::try_from(czxid).unwrap_or_default()
-}
-
-/// Returns the number of a contender; `None` for a name of no contender, such as another tool's
-/// node. Numbers below zero come behind the greatest.
-fn sequence(name: &str) -> Option<u32> {
-    let (id, sequence) = name.split_at_checked(ID)?;
-    let is_id = id.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    let sequence = sequence
-        .strip_prefix('-')
-        .filter(|digits| is_id && digits.len() >= 10 && !digits.starts_with('+'))?;
-    sequence.parse::<i32>().ok().map(|sequence| sequence as u32)
 }
 
 #[cfg(test)]
