@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) bumped: BTreeSet<usize>,
     pub(crate) epochs: [Option<i32>; SLOTS],
     pub(crate) ancestors: Vec<String>,
+    /// The nodes that are replaced whatever they are by now.
+    replaced: BTreeSet<String>,
     /// The missing ancestors of nodes that are created.
     above: BTreeSet<String>,
 }
@@ -171,13 +173,24 @@ impl Plan {
             let at = request.writes.iter().position(|write| write.key() == key)?;
             self.acts.get(at).copied()
         };
+        let is_conditional = |key: &Key| {
+            request.conditions.iter().any(|condition| match condition {
+                Condition::Version(on, _) | Condition::Exists(on) | Condition::Missing(on) => on == key,
+                Condition::Held(_) => false,
+            })
+        };
         let mut relied = BTreeSet::new();
         let mut known = Vec::new();
         for subject in subjects {
             let act = act(&subject.key);
             let Some(seen) = subject.seen else { continue };
-            // The creation itself fails if the node exists.
-            if seen.epoch.is_some() && act != Some(Act::Create) {
+            // The creation itself fails if the node exists; and a node that is replaced without a
+            // condition may be any.
+            let is_any = act == Some(Act::Replace) && !is_conditional(&subject.key);
+            if is_any {
+                self.replaced.insert(subject.path.clone());
+            }
+            if seen.epoch.is_some() && act != Some(Act::Create) && !is_any {
                 relied.insert(slot(&subject.key));
                 self.epochs[slot(&subject.key)] = seen.epoch;
             }
@@ -228,6 +241,7 @@ impl Plan {
             let mode = if is_forever(write) { CreateMode::Persistent } else { CreateMode::Ephemeral };
             let marked = value.is_empty() && is_forever(write);
             if matches!(act, Act::Remove | Act::Replace) {
+                let version = version.filter(|_| !self.replaced.contains(path));
                 gone.insert(path.clone(), (version, mark.is_some()));
             }
             match act {
