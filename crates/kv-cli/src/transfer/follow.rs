@@ -2,16 +2,20 @@
 
 use super::{
     compare::{Comparison, Difference},
-    plan::{Plan, Summary, count, show, summarize, transfer},
-    side::Place,
-    write::{Tally, Writer},
+    plan::{Plan, Summary, count, show, summarize},
+    side::{Found, Place},
+    write::{Beside, Tally, Writer},
 };
 use crate::{
     exit::{Exit, Failure, Run},
     out::{Out, note},
 };
 use kv_core::{Bytes, Error, ErrorKind, Key, Kv, Watch, WatchEvent};
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    time::Duration,
+};
 use tokio::time::sleep;
 
 /// The changes that are carried over together at most.
@@ -31,10 +35,9 @@ pub(crate) async fn follow<F: Future>(
     out: &mut Out,
     stop: impl FnOnce() -> Run<F>,
 ) -> Run {
-    // It begins before the comparison, so that nothing falls between the two.
     let mut watch = from.watch_tree("").await?;
     let source = Place::Store(from.clone());
-    transfer(&source, to, plan, out).await?;
+    begin(&mut watch, &source, to, plan, out).await?;
     out.flush()?;
     // In a history each change stands alone.
     let is_history = matches!(to, Place::Folder(folder) if folder.git.is_some());
@@ -72,6 +75,66 @@ pub(crate) async fn follow<F: Future>(
     Ok(if differ == 0 { Exit::DONE } else { Exit::NO })
 }
 
+/// Makes the place as the store is when the watch is in step with it. The watch alone says what
+/// there is: a listing beside it could show a key whose end the watch never tells, because that
+/// came before the watch had seen the key.
+async fn begin(watch: &mut Watch, source: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run<()> {
+    let mut writer = Writer::new(to)?;
+    let same = match take_all(watch, to, plan, &mut writer, out).await {
+        Ok(same) => same,
+        Err(e) => {
+            writer.abandon().await;
+            return Err(e);
+        }
+    };
+    let (tally, commit) = writer.finish(plan, Beside::Conflicts).await?;
+    let differ = Some(count(&mut Comparison::of(source, to), plan).await?);
+    summarize(&Summary { tally, same, differ, commit: commit.as_deref(), dry_run: false }, out)
+}
+
+/// Hands the writer what the watch tells until it is in step, and then what only the place has.
+/// Returns how many keys were the same.
+async fn take_all(
+    watch: &mut Watch,
+    to: &Place,
+    plan: &Plan,
+    writer: &mut Writer,
+    out: &mut Out,
+) -> Run<u64> {
+    let (mut there, mut pending, mut same) = (BTreeSet::new(), Pending::new(), 0);
+    loop {
+        let event = watch.event().await?;
+        let is_synced = event == WatchEvent::Synced;
+        match event {
+            WatchEvent::Put(entry) => {
+                there.insert(entry.key.clone());
+                pending.insert(entry.key, Some(entry.value));
+            }
+            WatchEvent::Delete { key, .. } => {
+                there.remove(&key);
+                pending.remove(&key);
+            }
+            WatchEvent::Synced => {}
+        }
+        if is_synced || pending.len() >= AT_A_TIME {
+            same += offer(&pending, to, plan, writer, out).await?;
+            // A key that changes meanwhile comes again, behind its first write.
+            writer.settle().await?;
+            pending.clear();
+        }
+        if is_synced {
+            break;
+        }
+    }
+    let mut side = to.side();
+    while let Some(Found { key, version, .. }) = side.next().await? {
+        if !there.contains(&key) {
+            hand(Difference::Extra { key, at: version }, plan, writer, out).await?;
+        }
+    }
+    Ok(same)
+}
+
 fn passes(error: &Error) -> bool {
     error.is_transient() || error.kind() == ErrorKind::OutcomeUnknown
 }
@@ -95,9 +158,20 @@ async fn at_hand(watch: &mut Watch) -> Option<kv_core::Result<WatchEvent>> {
 
 /// Carries changes over, in a work tree as a commit.
 async fn carry(pending: &Pending, to: &Place, plan: &Plan, out: &mut Out) -> Run<Tally> {
+    let mut writer = Writer::new(to)?;
+    if let Err(failure) = offer(pending, to, plan, &mut writer, out).await {
+        writer.abandon().await;
+        return Err(failure);
+    }
+    let (tally, _) = writer.finish(plan, Beside::Conflicts).await?;
+    Ok(tally)
+}
+
+/// Hands the writer what differs of these keys, and returns how many are the same.
+async fn offer(pending: &Pending, to: &Place, plan: &Plan, writer: &mut Writer, out: &mut Out) -> Run<u64> {
     let keys: Vec<_> = pending.keys().cloned().collect();
     let found = to.find(&keys).await?;
-    let mut writer = Writer::new(to)?;
+    let mut same = 0;
     for ((key, value), found) in pending.iter().zip(found) {
         let key = key.clone();
         let difference = match (value.clone(), found) {
@@ -106,133 +180,26 @@ async fn carry(pending: &Pending, to: &Place, plan: &Plan, out: &mut Out) -> Run
                 Difference::Other { key, value, at: found.version }
             }
             (None, Some(found)) => Difference::Extra { key, at: found.version },
-            _ => continue,
+            _ => {
+                same += 1;
+                continue;
+            }
         };
-        if !plan.concerns(&difference) {
-            continue;
-        }
-        if plan.verbose {
-            show(&difference, out)?;
-        }
-        if let Err(failure) = writer.take(difference).await {
-            writer.abandon().await;
-            return Err(failure);
-        }
+        hand(difference, plan, writer, out).await?;
     }
-    let (tally, _) = writer.finish(plan.deletes, plan.max_delete).await?;
-    Ok(tally)
+    Ok(same)
+}
+
+/// Hands the writer a difference, if it is one that is to go.
+async fn hand(difference: Difference, plan: &Plan, writer: &mut Writer, out: &mut Out) -> Run<()> {
+    if !plan.concerns(&difference) {
+        return Ok(());
+    }
+    if plan.verbose {
+        show(&difference, out)?;
+    }
+    writer.take(difference).await
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        out::Buffer,
-        transfer::{Folder, Role},
-    };
-    use kv_core::Directory;
-    use std::process::Command;
-    use tokio::sync::oneshot;
-
-    const PLAN: Plan =
-        Plan { replaces: true, deletes: true, max_delete: Some(10), dry_run: false, verbose: true };
-
-    /// Follows until the source has been changed as `changes` does it and the place has it.
-    async fn followed(to: Place, changes: impl AsyncFnOnce(&Kv)) -> (Exit, String) {
-        let from = kv_memory::open("memory://").await.unwrap();
-        from.put("a", "1").await.unwrap();
-        let (buffer, (end, ended)) = (Buffer::default(), oneshot::channel::<()>());
-        let mut out = Out::to_buffer(&buffer, false, false);
-        let follows = async {
-            let exit = follow(&from, &to, &PLAN, &mut out, || Ok(ended)).await.unwrap();
-            out.flush().unwrap();
-            exit
-        };
-        let changes = async {
-            changes(&from).await;
-            end.send(()).unwrap();
-        };
-        let (exit, ()) = tokio::join!(follows, changes);
-        (exit, buffer.text())
-    }
-
-    #[tokio::test]
-    async fn every_change_is_carried_over_and_a_failure_that_passes_ridden_out() {
-        let to = kv_memory::open("memory://").await.unwrap();
-        to.put("extra", "x").await.unwrap();
-        let mut seen = to.watch_tree("").await.unwrap();
-        let mut until = async |key: &str, value: Option<&str>| loop {
-            match seen.event().await.unwrap() {
-                WatchEvent::Put(entry) if entry.key.as_str() == key && entry.text() == value => return,
-                WatchEvent::Delete { key: gone, .. } if gone.as_str() == key && value.is_none() => return,
-                _ => {}
-            }
-        };
-        let (exit, told) = followed(Place::Store(to.clone()), async |from| {
-            until("extra", None).await;
-            from.put("b", "2").await.unwrap();
-            until("b", Some("2")).await;
-            // The answer is lost of a write that is done.
-            kv_memory::Faults::of(&to).unwrap().lose_answers(1);
-            from.put("a", "3").await.unwrap();
-            until("a", Some("3")).await;
-            from.delete("b").await.unwrap();
-            until("b", None).await;
-        })
-        .await;
-        assert_eq!(exit, Exit::DONE, "{told}");
-        assert!(
-            told.starts_with(
-                "+ a\n- extra\ncreated 1, replaced 0, deleted 1; 0 were the same; 0 differ now\n+ b\n"
-            ),
-            "{told}"
-        );
-        assert!(told.contains("~ a\n") && told.ends_with("; 1 were the same; 0 differ now\n"), "{told}");
-        assert_eq!(to.list("").await.unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn every_change_of_a_store_is_a_commit_of_a_work_tree() {
-        let tree = tempfile::tempdir().unwrap();
-        let git = |arguments: &[&str]| {
-            let output = Command::new("git").arg("-C").arg(tree.path()).args(arguments).output().unwrap();
-            assert!(output.status.success(), "{arguments:?}: {output:?}");
-            String::from_utf8(output.stdout).unwrap()
-        };
-        git(&["init", "--quiet"]);
-        git(&["config", "user.name", "Ann"]);
-        git(&["config", "user.email", "ann@example.org"]);
-        let name = format!("git:{}", tree.path().display());
-        let folder = Folder::named(&name, &Directory::root(), Role::To).unwrap().unwrap();
-        let commits = async |count: usize| loop {
-            let mut log = Command::new("git");
-            let log = log.arg("-C").arg(tree.path()).args(["rev-list", "--count", "HEAD"]).output().unwrap();
-            if String::from_utf8(log.stdout).unwrap().trim() == count.to_string() {
-                return;
-            }
-            tokio::task::yield_now().await;
-        };
-        let (exit, told) = followed(Place::Folder(folder), async |from| {
-            commits(1).await;
-            from.put("b", "2").await.unwrap();
-            commits(2).await;
-            from.delete("a").await.unwrap();
-            commits(3).await;
-        })
-        .await;
-        assert_eq!(exit, Exit::DONE, "{told}");
-        let log = git(&["log", "--reverse", "--format=%an: %B"]);
-        let lines: Vec<_> = log.lines().filter(|line| !line.is_empty()).collect();
-        assert_eq!(
-            lines,
-            [
-                "Ann: kv: created 1, replaced 0, deleted 0",
-                "+ a",
-                "Ann: kv: created 1, replaced 0, deleted 0",
-                "+ b",
-                "Ann: kv: created 0, replaced 0, deleted 1",
-                "- a",
-            ]
-        );
-    }
-}
+mod tests;

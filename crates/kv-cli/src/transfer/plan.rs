@@ -3,7 +3,7 @@
 use super::{
     compare::{Comparison, Difference},
     side::Place,
-    write::{Tally, Writer},
+    write::{Beside, Tally, Writer},
 };
 use crate::{
     exit::{Exit, Run},
@@ -138,7 +138,7 @@ pub(crate) async fn transfer(from: &Place, to: &Place, plan: &Plan, out: &mut Ou
     let (tally, differ, commit) = if plan.dry_run {
         (planned, None, None)
     } else {
-        let (tally, commit) = writer.finish(plan.deletes, plan.max_delete).await?;
+        let (tally, commit) = writer.finish(plan, Beside::Nothing).await?;
         (tally, Some(count(&mut Comparison::of(from, to), plan).await?), commit)
     };
     let (commit, dry_run) = (commit.as_deref(), plan.dry_run);

@@ -3,6 +3,7 @@
 use super::{
     compare::Difference,
     files::{Done, FolderWriter},
+    plan::Plan,
     side::Place,
 };
 use crate::{
@@ -34,6 +35,15 @@ impl Tally {
         self.deleted += other.deleted;
         self.conflicts += other.conflicts;
     }
+}
+
+/// What keys may be deleted beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// A conflict tells that others write there, and that the command is called again.
+    Nothing,
+    /// Conflicts of other keys: nothing tells a second time that the key is gone.
+    Conflicts,
 }
 
 /// What a write does.
@@ -174,11 +184,16 @@ impl Writer {
         }
     }
 
+    /// Waits for all writes so far.
+    pub(super) async fn settle(&mut self) -> Run<()> {
+        self.make_room(0).await
+    }
+
     /// Waits for all writes, and then deletes what is only in the place that is written, if that is
-    /// wanted: not after an error or a conflict, and not if there are more than so many of them.
-    /// Returns the commit that was made of it, in a work tree.
-    pub(super) async fn finish(mut self, delete: bool, most: Option<usize>) -> Run<(Tally, Option<String>)> {
-        if let Err(failure) = self.end(delete, most).await {
+    /// planned: not after an error, beside a conflict only if that is said, and not if there are
+    /// more than so many of them. Returns the commit that was made of it, in a work tree.
+    pub(super) async fn finish(mut self, plan: &Plan, beside: Beside) -> Run<(Tally, Option<String>)> {
+        if let Err(failure) = self.end(plan, beside).await {
             self.abandon().await;
             return Err(failure);
         }
@@ -189,17 +204,17 @@ impl Writer {
         Ok((self.tally, commit))
     }
 
-    async fn end(&mut self, delete: bool, most: Option<usize>) -> Run<()> {
+    async fn end(&mut self, plan: &Plan, beside: Beside) -> Run<()> {
         self.make_room(0).await?;
-        if !delete || self.extra.is_empty() {
+        if !plan.deletes || self.extra.is_empty() {
             return Ok(());
         }
         let extra = std::mem::take(&mut self.extra);
-        if self.tally.conflicts > 0 {
+        if self.tally.conflicts > 0 && beside == Beside::Nothing {
             note(&format!("{} keys were not deleted, since others are writing here", extra.len()));
             return Ok(());
         }
-        if let Some(most) = most.filter(|most| extra.len() > *most) {
+        if let Some(most) = plan.max_delete.filter(|most| extra.len() > *most) {
             let many = extra.len();
             let why = format!("{many} keys would be deleted, and --max-delete is {most}; none was deleted");
             return Err(Failure::Found(Exit::FAILED, why));
