@@ -36,6 +36,7 @@ Exit codes:
   5    the store could not be reached; nothing happened
   6    nobody knows whether the write happened: read before writing again
   7    the lock, the permit or the lease was lost
+  8    failed when something was done already: a part of it, or all but its output
   141  whoever read the output is gone
 lock, semaphore, elect, lease and run end with the code of their command, or with 128 and the
 number of the signal that ended it; 126 and 127 say that the command cannot be run, or is not there.";

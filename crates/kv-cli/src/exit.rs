@@ -19,6 +19,8 @@ impl Exit {
     pub(crate) const UNREACHABLE: Self = Self(5);
     pub(crate) const UNKNOWN: Self = Self(6);
     pub(crate) const LOST: Self = Self(7);
+    /// It failed when something was done already: a part of it, or all but its output.
+    const PARTLY: Self = Self(8);
     /// A command is there, and cannot be run; as shells say it.
     pub(crate) const NOT_RUN: Self = Self(126);
     /// A command is not there; as shells say it.
@@ -34,6 +36,15 @@ impl Exit {
             ErrorKind::OutcomeUnknown => Self::UNKNOWN,
             ErrorKind::LockLost | ErrorKind::LeaseLost => Self::LOST,
             _ => Self::FAILED,
+        }
+    }
+
+    /// Returns the code of a failure behind something that was done: the codes that say that nothing
+    /// happened are not for it.
+    pub(crate) fn behind_an_act(self) -> Self {
+        match self {
+            Self::USAGE | Self::FAILED | Self::UNREACHABLE => Self::PARTLY,
+            other => other,
         }
     }
 
@@ -126,6 +137,16 @@ impl From<Error> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_code_says_that_nothing_happened_where_something_was_done() {
+        for nothing in [Exit::USAGE, Exit::FAILED, Exit::UNREACHABLE] {
+            assert_eq!(nothing.behind_an_act(), Exit(8));
+        }
+        for other in [Exit::DONE, Exit::NO, Exit::CONFLICT, Exit::UNKNOWN, Exit::LOST, Exit::PIPE] {
+            assert_eq!(other.behind_an_act(), other);
+        }
+    }
 
     #[test]
     fn every_kind_of_error_has_the_code_of_the_table() {

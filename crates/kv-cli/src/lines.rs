@@ -102,12 +102,15 @@ pub(crate) struct ErrorLine<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
+    /// Something was done before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partly: bool,
 }
 
 impl<'a> ErrorLine<'a> {
-    pub(crate) fn of(failure: &'a Failure, error: &'a str, message: &'a str) -> Self {
+    pub(crate) fn of(failure: &'a Failure, error: &'a str, message: &'a str, partly: bool) -> Self {
         let key = if let Failure::Store(error) = failure { error.key() } else { None };
-        Self { v: V, error, message, key }
+        Self { v: V, error, message, key, partly }
     }
 }
 

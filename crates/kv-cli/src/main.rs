@@ -42,8 +42,10 @@ fn main() -> ExitCode {
     match ended.and_then(|exit| flushed.map(|()| exit)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            complain(&failure, json);
-            failure.exit().into()
+            let has_acted = out.acts().any();
+            complain(&failure, has_acted, json);
+            let exit = failure.exit();
+            if has_acted { exit.behind_an_act() } else { exit }.into()
         }
     }
 }

@@ -14,6 +14,10 @@ use std::{
     env,
     future::Future,
     io::{self, BufWriter, IsTerminal, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
 };
 use tokio::sync::oneshot;
@@ -24,6 +28,22 @@ pub(crate) struct Out {
     json: bool,
     is_terminal: bool,
     has_colors: bool,
+    acts: Acts,
+}
+
+/// Whether the program has done something that stays, whatever fails from then on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Acts(Arc<AtomicBool>);
+
+impl Acts {
+    /// Notes that something was done, or may be.
+    pub(crate) fn note(&self) {
+        self.0.store(true, Relaxed);
+    }
+
+    pub(crate) fn any(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 /// The looks that a piece of a line may have on a terminal.
@@ -41,7 +61,13 @@ impl Out {
         let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
         let has_colors = is_terminal && !json && !is_set("NO_COLOR") && !is_dumb;
-        Self { to: BufWriter::new(Box::new(io::stdout())), json, is_terminal, has_colors }
+        let to = BufWriter::new(Box::new(io::stdout()) as Box<dyn Write + Send>);
+        Self { to, json, is_terminal, has_colors, acts: Acts::default() }
+    }
+
+    /// Returns where the program notes that it has done something.
+    pub(crate) fn acts(&self) -> &Acts {
+        &self.acts
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -179,8 +205,8 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr(), "kv: {}", text::for_terminal(text.as_bytes()));
 }
 
-/// Tells why a command failed, on standard error.
-pub(crate) fn complain(failure: &Failure, json: bool) {
+/// Tells why a command failed, on standard error, and whether it had done something before.
+pub(crate) fn complain(failure: &Failure, has_acted: bool, json: bool) {
     #[derive(Serialize)]
     struct Plain<'a> {
         v: u8,
@@ -188,9 +214,10 @@ pub(crate) fn complain(failure: &Failure, json: bool) {
     }
     let Some((word, message)) = failure.words() else { return };
     if !json {
-        return note(&message);
+        let before = if has_acted { "; what was done before stays done" } else { "" };
+        return note(&format!("{message}{before}"));
     }
-    let line = serde_json::to_string(&ErrorLine::of(failure, word, &message))
+    let line = serde_json::to_string(&ErrorLine::of(failure, word, &message, has_acted))
         .or_else(|_| serde_json::to_string(&Plain { v: V, error: word }));
     let _ = writeln!(io::stderr(), "{}", line.unwrap_or_default());
 }
@@ -220,6 +247,7 @@ impl Write for Buffer {
 #[cfg(test)]
 impl Out {
     pub(crate) fn to_buffer(buffer: &Buffer, json: bool, is_terminal: bool) -> Self {
-        Self { to: BufWriter::new(Box::new(buffer.clone())), json, is_terminal, has_colors: false }
+        let to = BufWriter::new(Box::new(buffer.clone()) as Box<dyn Write + Send>);
+        Self { to, json, is_terminal, has_colors: false, acts: Acts::default() }
     }
 }

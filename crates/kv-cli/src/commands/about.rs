@@ -221,6 +221,7 @@ pub(crate) fn man(args: ManArgs, mut program: Command, out: &mut Out) -> Run {
     if let Some(folder) = args.folder {
         let failed = |e| Failure::here(format!("the pages cannot be written to {}: {e}", folder.display()));
         fs::create_dir_all(&folder).map_err(failed)?;
+        out.acts().note();
         clap_mangen::generate_to(program, &folder).map_err(failed)?;
         return Ok(Exit::DONE);
     }

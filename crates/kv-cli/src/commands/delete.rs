@@ -51,6 +51,9 @@ pub(crate) async fn delete(args: DeleteArgs, kv: &Kv, out: &mut Out) -> Run {
         Some(version) => delete.if_version(version).await?,
         None => delete.await?,
     };
+    if deleted {
+        out.acts().note();
+    }
     if out.is_json() {
         out.object(&DeleteLine { v: V, key: key.as_str(), deleted })?;
         return Ok(if deleted { Exit::DONE } else { Exit::NO });
@@ -60,7 +63,12 @@ pub(crate) async fn delete(args: DeleteArgs, kv: &Kv, out: &mut Out) -> Run {
 
 async fn delete_tree(name: &str, kv: &Kv, out: &mut Out) -> Run {
     let directory = Directory::parse(name)?;
-    let deleted = kv.delete_tree(&directory).await?;
+    let deleted = kv.delete_tree(&directory).await;
+    // Where it is done in parts, nobody knows of how many of them the failure came.
+    if !matches!(deleted, Ok(Some(0))) && (deleted.is_ok() || !kv.capabilities().delete_tree_atomic) {
+        out.acts().note();
+    }
+    let deleted = deleted?;
     if out.is_json() {
         let shown = directory.to_string();
         out.object(&TreeLine { v: V, directory: &shown, deleted })?;

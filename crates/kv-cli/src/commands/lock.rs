@@ -155,6 +155,7 @@ pub(crate) async fn elect(args: ElectArgs, kv: &Kv, out: &mut Out) -> Run {
 }
 
 fn tell(name: &Key, event: &'static str, token: u64, out: &mut Out) -> Run<()> {
+    out.acts().note();
     if out.is_json() {
         let (name, content) = (name.as_str(), Content::default());
         out.object(&HolderLine { v: V, event: Some(event), name, token: Some(token), content })?;

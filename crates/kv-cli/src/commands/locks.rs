@@ -113,6 +113,9 @@ struct BreakLine<'a> {
 pub(crate) async fn break_lock(args: BreakArgs, kv: &Kv, out: &mut Out) -> Run {
     let BreakArgs { name, token } = args;
     let broken = kv.break_lock(&name).token(token).await?;
+    if broken {
+        out.acts().note();
+    }
     if out.is_json() {
         out.object(&BreakLine { v: V, name: name.as_str(), token, broken })?;
         return Ok(if broken { Exit::DONE } else { Exit::NO });

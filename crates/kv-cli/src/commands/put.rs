@@ -7,7 +7,7 @@ use crate::{
     text::{self, Seen},
 };
 use clap::Args;
-use kv_core::{Key, Kv, Put, Version, Written};
+use kv_core::{Error, ErrorKind, Key, Kv, Put, Version, Written};
 use serde::Serialize;
 use std::{
     ffi::OsString,
@@ -36,17 +36,23 @@ impl Value {
         if let Some(value) = value.filter(|value| value != "-") {
             return Ok(value.into_encoded_bytes());
         }
-        let most = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+        let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
         // Standard input may keep it waiting; meanwhile connections want to be kept.
         let read = tokio::task::spawn_blocking(move || {
             let mut value = Vec::new();
             let from =
                 file.as_ref().map_or_else(|| "standard input".to_owned(), |path| path.display().to_string());
             let read = match &file {
-                Some(path) => File::open(path).and_then(|file| file.take(most).read_to_end(&mut value)),
-                None => io::stdin().lock().take(most).read_to_end(&mut value),
+                Some(path) => File::open(path).and_then(|file| file.take(limit).read_to_end(&mut value)),
+                None => io::stdin().lock().take(limit).read_to_end(&mut value),
             };
-            read.map(|_| value).map_err(|e| Failure::here(format!("{from} cannot be read: {e}")))
+            read.map_err(|e| Failure::here(format!("{from} cannot be read: {e}")))?;
+            if value.len() > most {
+                let why =
+                    format!("{from} has more than {most} bytes, which is the largest value of this store");
+                return Err(Error::new(ErrorKind::TooLarge, why).into());
+            }
+            Ok(value)
         });
         read.await.map_err(|e| Failure::here(format!("the value cannot be read: {e}")))?
     }
@@ -122,6 +128,7 @@ async fn send(key: &Key, put: Put, ttl: Option<Duration>, out: &mut Out) -> Run 
 /// Prints the version that the key has now, and says which TTL was granted if it is not the one
 /// that was asked for.
 pub(super) fn tell(key: &Key, written: Written, ttl: Option<Duration>, out: &mut Out) -> Run {
+    out.acts().note();
     let Written { version, ttl: granted, .. } = written;
     if out.is_json() {
         let ttl_ms = granted.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));

@@ -52,7 +52,11 @@ pub(crate) async fn txn(args: TxnArgs, kv: &Kv, out: &mut Out) -> Run {
         return Err(Failure::usage("the transaction has no lines"));
     }
     let txn = lines.into_iter().fold(kv.transact(), |txn, line| add(txn, line, kv));
-    match txn.await? {
+    let outcome = txn.await?;
+    if matches!(outcome, Outcome::Committed(_)) {
+        out.acts().note();
+    }
+    match outcome {
         Outcome::Committed(written) if out.is_json() => {
             let versions = written.iter().map(|one| one.map(|one| one.version.to_string())).collect();
             let versions = Some(versions);

@@ -79,7 +79,7 @@ pub(crate) async fn follow<F: Future>(
 /// there is: a listing beside it could show a key whose end the watch never tells, because that
 /// came before the watch had seen the key.
 async fn begin(watch: &mut Watch, source: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run<()> {
-    let mut writer = Writer::new(to)?;
+    let mut writer = Writer::new(to, out.acts())?;
     let same = match take_all(watch, to, plan, &mut writer, out).await {
         Ok(same) => same,
         Err(e) => {
@@ -158,7 +158,7 @@ async fn at_hand(watch: &mut Watch) -> Option<kv_core::Result<WatchEvent>> {
 
 /// Carries changes over, in a work tree as a commit.
 async fn carry(pending: &Pending, to: &Place, plan: &Plan, out: &mut Out) -> Run<Tally> {
-    let mut writer = Writer::new(to)?;
+    let mut writer = Writer::new(to, out.acts())?;
     if let Err(failure) = offer(pending, to, plan, &mut writer, out).await {
         writer.abandon().await;
         return Err(failure);

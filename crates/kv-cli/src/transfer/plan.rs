@@ -126,7 +126,7 @@ pub(super) fn summarize(summary: &Summary<'_>, out: &mut Out) -> Run<()> {
 /// Writes to a place what differs, as planned, and compares the two in the end.
 pub(crate) async fn transfer(from: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run {
     let mut comparison = Comparison::of(from, to);
-    let mut writer = Writer::new(to)?;
+    let mut writer = Writer::new(to, out.acts())?;
     let planned = match take_all(&mut comparison, &mut writer, plan, out).await {
         Ok(planned) => planned,
         Err(e) => {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     exit::{Exit, Failure, Run},
-    out::note,
+    out::{Acts, note},
 };
 use kv_core::{Error, ErrorKind, Key, Kv, Version};
 use tokio::task::JoinSet;
@@ -60,6 +60,7 @@ pub(super) struct Writer {
     to: To,
     extra: Vec<(Key, Version)>,
     tally: Tally,
+    acts: Acts,
 }
 
 enum To {
@@ -68,13 +69,13 @@ enum To {
 }
 
 impl Writer {
-    pub(super) fn new(to: &Place) -> Run<Self> {
+    pub(super) fn new(to: &Place, acts: &Acts) -> Run<Self> {
         let to = match to {
             Place::Store(kv) => To::Store { kv: kv.clone(), running: JoinSet::new() },
             Place::Folder(folder) => To::Folder(FolderWriter::new(folder)),
             Place::Lines(_) => return Err(Failure::usage("the lines of an export are not written to")),
         };
-        Ok(Self { to, extra: Vec::new(), tally: Tally::default() })
+        Ok(Self { to, extra: Vec::new(), tally: Tally::default(), acts: acts.clone() })
     }
 
     /// Writes a key that is missing or has another value, and notes one that may be deleted.
@@ -126,6 +127,9 @@ impl Writer {
 
     /// Counts a write that has ended.
     fn note(&mut self, does: Does, done: Done) {
+        if matches!(done, Done::Yes) {
+            self.acts.note();
+        }
         match (done, does) {
             (Done::Yes, Does::Create) => self.tally.created += 1,
             (Done::Yes, Does::Replace) => self.tally.replaced += 1,
@@ -161,10 +165,10 @@ impl Writer {
     async fn worst(&mut self, mut worst: Error) -> Error {
         let To::Store { running, .. } = &mut self.to else { return worst };
         while let Some(ended) = running.join_next().await {
-            if let Ok((_, Err(e))) = ended
-                && e.kind() == ErrorKind::OutcomeUnknown
-            {
-                worst = e;
+            match ended {
+                Ok((_, Ok(()))) => self.acts.note(),
+                Ok((_, Err(e))) if e.kind() == ErrorKind::OutcomeUnknown => worst = e,
+                _ => {}
             }
         }
         worst

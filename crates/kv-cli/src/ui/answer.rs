@@ -30,7 +30,7 @@ pub(super) fn fails(failure: &Failure) -> Response {
         _ => StatusCode::BAD_REQUEST,
     };
     let (word, message) = failure.words().unwrap_or(("failed", String::new()));
-    json(status, &ErrorLine::of(failure, word, &message))
+    json(status, &ErrorLine::of(failure, word, &message, false))
 }
 
 fn status(kind: ErrorKind) -> StatusCode {

@@ -1,8 +1,12 @@
 //! The table of exit codes: each of them, by commands of several kinds. What no file can bring
 //! about, an outcome that nobody knows, is in the table of the program's own `exit.rs`.
 
-use crate::program::{Place, end, line};
-use std::{fs, io::Write, process::Stdio};
+use crate::program::{Ended, Place, end, line};
+use std::{
+    fs::{self, File},
+    io::Write,
+    process::Stdio,
+};
 
 #[test]
 fn the_exit_codes_are_those_of_the_table() {
@@ -45,9 +49,10 @@ fn the_exit_codes_are_those_of_the_table() {
         (3, &["lease", "--put", "a=2", "--if-missing", "--", "true"]),
         (4, &["put", "a", "--file", "none"]),
         (4, &["import", "none"]),
-        (4, &["apply", "lines", "--delete", "--max-delete", "0"]),
         (4, &["render", "template", "conf", "--once"]),
         (4, &["edit", "a", "--editor", "false"]),
+        (8, &["apply", "lines", "--delete", "--max-delete", "0"]),
+        (4, &["apply", "lines", "--delete", "--max-delete", "0"]),
         (126, &["lock", "l", "--", "./lines"]),
         (127, &["semaphore", "other", "1", "--", "no-such-command"]),
         (127, &["run", "--env", "none", "--", "no-such-command"]),
@@ -62,6 +67,51 @@ fn the_exit_codes_are_those_of_the_table() {
         assert!(!ended.err.contains("panicked"), "{ended:?}");
     }
     assert_eq!(place.ok(&["get", "--version-only", "a"]).trim_end(), version, "nothing was written");
+}
+
+#[test]
+fn a_failure_behind_something_that_was_done_is_a_code_of_its_own() {
+    let place = Place::redb();
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    place.ok(&["put", "app/gone", "1"]);
+    fs::write(place.home().join("two"), "put x 1\nput y 2\n").unwrap();
+    for arguments in [
+        &["put", "a", "1"][..],
+        &["cas", "b", "none", "1"],
+        &["edit", "c", "--editor", "cp two"],
+        &["txn", "two"],
+        &["delete", "--json", "a"],
+        &["delete", "-r", "app"],
+        &["elect", "leader"],
+    ] {
+        let ended = Ended::of(place.command(arguments).stdout(full()).output().unwrap());
+        let is_told = ended.err.contains("the output cannot be written")
+            && (ended.err.contains("done before") || ended.err.contains("\"partly\":true"));
+        assert!(ended.code == 8 && is_told, "{arguments:?}: {ended:?}");
+    }
+    assert_eq!(place.ok(&["ls"]), "b\nc\nx\ny\n");
+    let nothing = Ended::of(place.command(&["get", "b"]).stdout(full()).output().unwrap());
+    assert_eq!(nothing.code, 4, "{nothing:?}");
+    let object = place.command(&["--json", "put", "b", "2"]).stdout(full()).output().unwrap();
+    assert!(Ended::of(object).err.ends_with("\"partly\":true}\n"));
+}
+
+#[test]
+fn a_copy_that_failed_on_its_way_does_not_say_that_nothing_happened() {
+    let place = Place::redb();
+    // The name of a file has 255 bytes at most.
+    let long = "n".repeat(300);
+    let line = |key: &str| format!("{{\"v\":1,\"key\":{key:?},\"value\":\"1\"}}\n");
+    fs::write(place.home().join("lines"), format!("{}{}", line("a"), line(&long))).unwrap();
+    place.ok(&["import", "lines"]);
+    let from = place.url("app");
+    let partly = place.run(&["copy", &from, "dir:copy"]);
+    assert_eq!(
+        (partly.code, fs::read(place.home().join("copy/a")).unwrap()),
+        (8, b"1".to_vec()),
+        "{partly:?}"
+    );
+    assert_eq!(place.run(&["copy", &from, "dir:copy"]).code, 4, "nothing was left to do but what fails");
 }
 
 #[test]
@@ -99,5 +149,5 @@ fn the_help_and_the_readme_have_the_same_table() {
             count += 1;
         }
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 10);
 }

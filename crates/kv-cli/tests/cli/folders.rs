@@ -59,7 +59,7 @@ fn a_store_goes_to_a_folder_and_back() {
             "~ app/a b\n+ new/key\nwould be created 1, replaced 1, deleted 0; 2 were the same\n",
         ),
         (&["check", "dir:files", &app, "-d", "app"], 1, "~ a b\n1 differ, 1 are the same\n"),
-        (&["sync", &app, "dir:files", "--delete", "--max-delete", "0"], 4, ""),
+        (&["sync", &app, "dir:files", "--delete", "--max-delete", "0"], 8, ""),
         (
             &["sync", &app, "dir:files", "--delete"],
             0,
@@ -203,7 +203,7 @@ fn what_a_transfer_that_fails_has_written_is_committed() {
     git(&place, &["config", "user.name", "Ann"]);
     git(&place, &["config", "user.email", "ann@example.org"]);
     let failed = place.run(&["copy", &app, "git:tree"]);
-    assert_eq!((failed.code, &*failed.out), (4, ""), "{failed:?}");
+    assert_eq!((failed.code, &*failed.out), (8, ""), "{failed:?}");
     let shown = git(&place, &["log", "--format=%B"]);
     assert_eq!(shown.trim_end(), "kv: created 1, replaced 0, deleted 0; it was broken off\n\n+ a");
     place.ok(&["delete", "b/.git/config"]);
