@@ -2,6 +2,7 @@
 
 use crate::{
     exit::{Exit, Failure, Run},
+    guarded::Child,
     lines::V,
     out::{Out, note},
     template, text,
@@ -18,7 +19,13 @@ use std::{
     process,
     time::Duration,
 };
-use tokio::process::Command;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// The pauses before what failed is tried again.
+const LEAST: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_secs(60);
+/// The time between the end of a command's time and its kill.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The arguments of `render`.
 #[derive(Args, Debug)]
@@ -44,9 +51,13 @@ pub(crate) struct RenderArgs {
     /// file. If it fails, the old file stays
     #[arg(long, value_name = "COMMAND")]
     check: Option<String>,
-    /// Runs this command, without a shell, when the file was written
+    /// Runs this command, without a shell, when the file was written. If it fails, it is run again,
+    /// after a second, and then after longer pauses, up to a minute
     #[arg(long, value_name = "COMMAND")]
     reload: Option<String>,
+    /// The time that --check and --reload have; a command that takes longer is ended, and has failed
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = text::duration)]
+    command_timeout: Duration,
     /// The rights of the file, as 640; unless given, those that it has, or 644
     #[arg(long, value_name = "MODE", value_parser = mode)]
     mode: Option<u32>,
@@ -68,6 +79,8 @@ fn mode(text: &str) -> Result<u32, String> {
 
 pub(crate) async fn render(args: RenderArgs, kv: &Kv, out: &mut Out) -> Run {
     file(&args.target)?;
+    // A template that is missing now is a mistyped one.
+    File::open(&args.template).map_err(|e| Failure::usage(not_read(&args.template, &e)))?;
     let mut view = View::open(kv, &args.directory).await?;
     view.synced().await?;
     if args.dry_run {
@@ -81,11 +94,12 @@ pub(crate) async fn render(args: RenderArgs, kv: &Kv, out: &mut Out) -> Run {
         }
         return Ok(if is_same { Exit::DONE } else { Exit::NO });
     }
-    let written = write(&args, &view).await;
+    let mut step = Step::default();
     if args.once {
-        return written.map(|()| Exit::DONE);
+        step.write(&args, &rendered(&args, &view)?, out).await?;
+        return Ok(Exit::DONE);
     }
-    keep(written);
+    step.take(&args, &view, out).await;
     let mut quiet = Quiet::new(args.quiet);
     loop {
         tokio::select! {
@@ -94,26 +108,78 @@ pub(crate) async fn render(args: RenderArgs, kv: &Kv, out: &mut Out) -> Run {
                 changed?;
                 quiet.changed(Duration::ZERO);
             }
-            () = quiet.due(), if quiet.is_waiting() => keep(write(&args, &view).await),
+            () = quiet.due(), if quiet.is_waiting() => step.take(&args, &view, out).await,
+            () = step.due(), if step.again.is_some() => step.take(&args, &view, out).await,
         }
     }
 }
 
-/// Tells of a failure after which the file stays as it was, and the next change may mend it.
-fn keep(written: Run<()>) {
-    if let Err(failure) = written
-        && let Some((_, why)) = failure.words()
-    {
-        note(&why);
+/// What is still to be done for the file that was rendered last.
+#[derive(Debug, Default)]
+struct Step {
+    /// The file was written, and its reader does not know.
+    reload: bool,
+    /// When what failed is tried again.
+    again: Option<Instant>,
+    failures: u32,
+}
+
+impl Step {
+    /// Renders and writes. Tells of a failure after which the file stays as it was: the next change
+    /// may mend that of the template, and time the others.
+    async fn take(&mut self, args: &RenderArgs, view: &View, out: &Out) {
+        self.again = None;
+        let failed = match rendered(args, view) {
+            Ok(new) => match self.write(args, &new, out).await {
+                Ok(()) => {
+                    self.failures = 0;
+                    return;
+                }
+                Err(failure) => {
+                    let pause = LEAST.saturating_mul(1 << self.failures.min(10)).min(MOST);
+                    self.failures = self.failures.saturating_add(1);
+                    self.again = Some(Instant::now() + pause);
+                    failure
+                }
+            },
+            Err(failure) => failure,
+        };
+        if let Some((_, why)) = failed.words() {
+            note(&why);
+        }
+    }
+
+    /// Waits until what failed is to be tried again. Cancel safe.
+    async fn due(&self) {
+        if let Some(again) = self.again {
+            sleep_until(again).await;
+        }
+    }
+
+    /// Writes what has changed, and has its reader know.
+    async fn write(&mut self, args: &RenderArgs, new: &str, out: &Out) -> Run<()> {
+        if replaced(args, new).await? {
+            out.acts().note();
+            self.reload = true;
+        }
+        if let Some(reload) = args.reload.as_ref().filter(|_| self.reload) {
+            command("reload", reload, &args.target, args.command_timeout).await?;
+        }
+        self.reload = false;
+        Ok(())
     }
 }
 
 fn rendered(args: &RenderArgs, view: &View) -> Run<String> {
     let path = args.template.display();
     let source = fs::read_to_string(&args.template);
-    let source = source.map_err(|e| Failure::here(format!("the template {path} cannot be read: {e}")))?;
+    let source = source.map_err(|e| Failure::here(not_read(&args.template, &e)))?;
     let rendered = template::render(&path.to_string(), &source, view.keys());
     rendered.map_err(|why| Failure::here(format!("the template {path} gives nothing: {why}")))
+}
+
+fn not_read(template: &Path, e: &io::Error) -> String {
+    format!("the template {} cannot be read: {e}", template.display())
 }
 
 /// Returns the file that this path is, or a link to it. What is there and is no file is neither read
@@ -132,13 +198,12 @@ fn file(target: &Path) -> Run<PathBuf> {
     }
 }
 
-/// Renders the template, and writes what has changed.
-async fn write(args: &RenderArgs, view: &View) -> Run<()> {
-    let new = rendered(args, view)?;
+/// Replaces the file if it is another than this; tells whether it was.
+async fn replaced(args: &RenderArgs, new: &str) -> Run<bool> {
     let target = file(&args.target)?;
     let before = fs::metadata(&target).ok();
     if before.is_some() && fs::read(&target).is_ok_and(|old| old == new.as_bytes()) {
-        return Ok(());
+        return Ok(false);
     }
     let failed = |e: io::Error| Failure::here(format!("{} cannot be written: {e}", args.target.display()));
     let draft = Draft(beside(&target));
@@ -154,13 +219,10 @@ async fn write(args: &RenderArgs, view: &View) -> Run<()> {
     file.set_permissions(Permissions::from_mode(args.mode.unwrap_or(has))).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     if let Some(check) = &args.check {
-        command("check", check, &draft.0).await?;
+        command("check", check, &draft.0, args.command_timeout).await?;
     }
     fs::rename(&draft.0, &target).map_err(failed)?;
-    if let Some(reload) = &args.reload {
-        command("reload", reload, &args.target).await?;
-    }
-    Ok(())
+    Ok(true)
 }
 
 /// Returns the path of a file beside this one, from which it can be renamed to it.
@@ -178,18 +240,34 @@ impl Drop for Draft {
     }
 }
 
-/// Runs a command without a shell: its words are split at white space, and `{}` is the file.
-async fn command(what: &str, line: &str, file: &Path) -> Run<()> {
-    let mut words = line.split_whitespace().map(|word| match word {
+/// Runs a command without a shell: its words are split at white space, and `{}` is the file. It has a
+/// process group of its own, of which nothing is left when it ends, when its time is over, or when
+/// this program ends.
+async fn command(what: &str, line: &str, file: &Path, within: Duration) -> Run<()> {
+    let words = line.split_whitespace().map(|word| match word {
         "{}" => file.as_os_str().to_owned(),
         word => word.into(),
     });
-    let program = words.next().ok_or_else(|| Failure::usage(format!("the command of --{what} is empty")))?;
-    let status = Command::new(program).args(words).status().await;
-    let status = status.map_err(|e| Failure::here(format!("{line:?} cannot be started: {e}")))?;
-    if status.success() {
-        return Ok(());
+    let words: Vec<_> = words.collect();
+    if words.is_empty() {
+        return Err(Failure::usage(format!("the command of --{what} is empty")));
     }
     let then = if what == "check" { "; the file stays as it was" } else { "" };
-    Err(Failure::here(format!("{line:?} ended with {status}{then}")))
+    let mut child = Child::start(&words, Vec::new())?;
+    let ended = match timeout(within, child.status()).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            child.ask_to_end(GRACE);
+            child.status().await?;
+            let within = text::of_duration(within);
+            return Err(Failure::here(format!("{line:?} did not end within {within}, and was ended{then}")));
+        }
+    };
+    match ended {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Failure::here(format!("{line:?} ended with {status}{then}"))),
+        // The codes of shells are for commands that are this program's own result.
+        Err(Failure::Found(_, why)) => Err(Failure::here(format!("{why}{then}"))),
+        Err(other) => Err(other),
+    }
 }

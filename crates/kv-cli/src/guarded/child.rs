@@ -16,7 +16,7 @@ use std::{
         unix::{net::UnixStream, process::CommandExt},
     },
     path::PathBuf,
-    process::{self, Command, Stdio},
+    process::{self, Command, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -77,8 +77,13 @@ impl Child {
 
     /// Waits as [`ended`](Self::ended) does, and returns the exit code. Cancel safe.
     pub(crate) async fn exit(&mut self) -> Run {
+        self.status().await.map(Exit::of_child)
+    }
+
+    /// Waits as [`ended`](Self::ended) does, and returns how it ended. Cancel safe.
+    pub(crate) async fn status(&mut self) -> Run<ExitStatus> {
         match self.ended().await? {
-            Report::Ended { status, .. } => Ok(Exit::of_child(status)),
+            Report::Ended { status, .. } => Ok(status),
             other => Err(Failure::here(format!("{} was not watched: {other:?}", self.name))),
         }
     }

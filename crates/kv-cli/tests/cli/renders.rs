@@ -4,6 +4,7 @@ use crate::program::{Place, end, line, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
+    io::Read,
     os::unix::{
         fs::{FileTypeExt, PermissionsExt, symlink},
         net::UnixListener,
@@ -94,4 +95,52 @@ fn a_link_stays_a_link_and_what_is_no_file_stays_what_it_is() {
         assert_eq!(ended.code, 2, "{target}: {ended:?}");
     }
     assert!(fs::metadata(at("socket")).unwrap().file_type().is_socket() && !at("-").exists());
+}
+
+#[test]
+fn a_reload_that_fails_is_run_again() {
+    let place = filled();
+    let script = "#!/bin/sh\necho try\ntest -e ready && echo reloaded\n";
+    fs::write(place.home().join("reload"), script).unwrap();
+    fs::set_permissions(place.home().join("reload"), fs::Permissions::from_mode(0o755)).unwrap();
+    let once = place.run(&["render", "-d", "app", "template", "other", "--once", "--reload", "./reload"]);
+    assert_eq!((once.code, &*once.out), (8, "try\n"), "the file is written, and the reload failed: {once:?}");
+    let arguments = ["render", "-d", "app", "template", "conf", "--reload", "./reload"];
+    let mut render = place.command(&arguments).spawn().unwrap();
+    assert_eq!([line(&mut render), line(&mut render)], ["try", "try"]);
+    fs::write(place.home().join("ready"), "").unwrap();
+    until("the reload", || line(&mut render) == "reloaded");
+    kill_process(Pid::from_child(&render), Signal::TERM).unwrap();
+    let ended = end(render);
+    assert!(ended.err.contains("\"./reload\" ended with exit status: 1\n"), "{ended:?}");
+}
+
+#[test]
+fn a_reload_that_hangs_is_ended_and_leaves_nothing_behind() {
+    let place = filled();
+    // What it starts keeps the output open, too.
+    fs::write(place.home().join("reload"), "echo began\nsleep 1000 &\nwait\n").unwrap();
+    let arguments =
+        ["render", "-d", "app", "template", "conf", "--reload", "sh reload", "--command-timeout", "300ms"];
+    let once = place.run(&[&arguments[..], &["--once"]].concat());
+    assert_eq!((once.code, &*once.out), (8, "began\n"), "{once:?}");
+    assert!(once.err.contains("did not end within 300ms, and was ended"), "{once:?}");
+
+    // Nor does it outlive the program.
+    fs::remove_file(place.home().join("conf")).unwrap();
+    let mut render = place.command(&arguments[..7]).spawn().unwrap();
+    assert_eq!(line(&mut render), "began");
+    render.kill().unwrap();
+    let mut rest = String::new();
+    render.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+    assert_eq!((rest.as_str(), end(render).code), ("", -9));
+}
+
+#[test]
+fn a_template_that_is_missing_is_said_at_once() {
+    let place = filled();
+    for more in [&[][..], &["--once"], &["--dry-run"]] {
+        let ended = place.run(&[&["render", "none", "conf"], more].concat());
+        assert!(ended.code == 2 && ended.err.contains("the template none cannot be read"), "{ended:?}");
+    }
 }
