@@ -12,6 +12,8 @@ use std::{
 
 /// The pause between two attempts to open a file that another process has open.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The time that a backend has beyond that of an opening, to tell why it failed.
+const SLACK: Duration = Duration::from_secs(1);
 /// The name of the store that is used where none is named, if the file has it.
 const DEFAULT: &str = "default";
 
@@ -31,15 +33,14 @@ impl Stores {
     pub(crate) fn new(names: Option<PathBuf>, timeout: Duration) -> Self {
         let asked = names.is_some();
         let names = names.or_else(|| Some(base("XDG_CONFIG_HOME", ".config")?.join("kv/stores")));
-        Self { registry: registry(), names, asked, timeout }
+        Self { registry: registry(timeout), names, asked, timeout }
     }
 
     /// Opens the store that was chosen: a URL, a name of the file, or with `None` the one named
     /// `default`, else the embedded one of this user.
     pub(crate) async fn open(&self, chosen: Option<&str>) -> Run<Kv> {
         let url = match chosen {
-            Some(url) if url.contains("://") => Some(url.to_owned()),
-            Some(name) => Some(self.named(name)?),
+            Some(chosen) => Some(self.url(chosen)?),
             None => self.read_names()?.into_iter().find(|(name, _)| name == DEFAULT).map(|(_, url)| url),
         };
         let Some(url) = url else { return self.open_embedded().await };
@@ -52,9 +53,15 @@ impl Stores {
         Ok(opened?.with_deadline(self.timeout))
     }
 
-    /// Gives up an opening that takes longer than a request may.
+    /// Returns the URL of a store: what was given is one, or a name of the file.
+    pub(crate) fn url(&self, chosen: &str) -> Run<String> {
+        if chosen.contains("://") { Ok(chosen.to_owned()) } else { self.named(chosen) }
+    }
+
+    /// Gives up an opening that takes much longer than a request may. A backend gives up by itself
+    /// before that, and knows why.
     async fn in_time(&self, open: impl Future<Output = Result<Kv>>) -> Result<Kv> {
-        let opened = tokio::time::timeout(self.timeout, open).await;
+        let opened = tokio::time::timeout(self.timeout + SLACK, open).await;
         opened.unwrap_or_else(|_| {
             let why =
                 format!("the store was not opened within {:?}; --timeout gives it more time", self.timeout);
@@ -147,24 +154,52 @@ fn parse(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(names)
 }
 
-fn registry() -> Registry {
+/// Has a backend open what a URL names, within this time.
+#[cfg(any(
+    feature = "etcd",
+    feature = "consul",
+    feature = "zookeeper",
+    feature = "redis",
+    feature = "dynamodb"
+))]
+macro_rules! within {
+    ($time:ident, $backend:ident, $name:literal) => {
+        move |url| async move {
+            let config = $backend::Config::from_url(url).map_err(kv_core::backend::in_open($name))?;
+            config.deadline($time).build().await
+        }
+    };
+}
+
+/// Makes the registry. Each backend that asks a server has this time to open a store.
+#[cfg_attr(
+    not(any(
+        feature = "etcd",
+        feature = "consul",
+        feature = "zookeeper",
+        feature = "redis",
+        feature = "dynamodb"
+    )),
+    expect(unused_variables, reason = "no backend asks a server")
+)]
+fn registry(time: Duration) -> Registry {
     let registry = Registry::new();
     #[cfg(feature = "memory")]
     let registry = registry.with("memory", kv_memory::from_url);
     #[cfg(feature = "redb")]
     let registry = registry.with("redb", kv_redb::from_url);
     #[cfg(feature = "etcd")]
-    let registry = registry.with("etcd", kv_etcd::from_url);
+    let registry = registry.with("etcd", within!(time, kv_etcd, "etcd"));
     #[cfg(feature = "consul")]
-    let registry = registry.with("consul", kv_consul::from_url);
+    let registry = registry.with("consul", within!(time, kv_consul, "consul"));
     #[cfg(feature = "zookeeper")]
-    let registry = registry.with("zookeeper", kv_zookeeper::from_url);
+    let registry = registry.with("zookeeper", within!(time, kv_zookeeper, "zookeeper"));
     #[cfg(feature = "redis")]
     let registry = ["redis", "rediss", "redis-cluster", "redis-sentinel"]
         .into_iter()
-        .fold(registry, |registry, scheme| registry.with(scheme, kv_redis::from_url));
+        .fold(registry, |registry, scheme| registry.with(scheme, within!(time, kv_redis, "redis")));
     #[cfg(feature = "dynamodb")]
-    let registry = registry.with("dynamodb", kv_dynamodb::from_url);
+    let registry = registry.with("dynamodb", within!(time, kv_dynamodb, "dynamodb"));
     registry
 }
 
