@@ -13,6 +13,7 @@ pub(crate) use signals::Signals;
 
 use crate::{
     exit::{Exit, Failure, Run},
+    out::note,
     text,
 };
 use kv_core::{Error, ErrorKind, TtlRange};
@@ -31,6 +32,9 @@ const SHARE: f64 = 0.8;
 /// gone by then.
 pub(crate) fn grace(range: &TtlRange, ttl: Duration, wish: Option<Duration>) -> Run<Duration> {
     let granted = range.grant(ttl)?;
+    if granted != ttl {
+        note(&format!("the store grants a TTL of {}", text::of_duration(granted)));
+    }
     let most = (granted / 10).mul_f64(SHARE);
     let Some(wish) = wish else { return Ok(most) };
     if wish <= most {

@@ -105,8 +105,12 @@ impl Site {
         Ok(Self { kv, token, port, is_writable })
     }
 
+    fn path(&self) -> String {
+        format!("/{}/", self.token)
+    }
+
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/{}/", self.port, self.token)
+        format!("http://127.0.0.1:{}{}", self.port, self.path())
     }
 }
 
@@ -123,6 +127,10 @@ async fn serve(site: Site, listener: TcpListener) -> Failure {
 
 async fn handle(State(site): State<Arc<Site>>, request: Request) -> Response {
     let answer = match guard::admit(&site, &request) {
+        // The files of the page are named from there.
+        Ok(_) if !request.uri().path().ends_with('/') && request.uri().path().matches('/').count() == 1 => {
+            (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, site.path())]).into_response()
+        }
         Ok(path) => route(&site, &path, request).await,
         Err(why) => text(StatusCode::FORBIDDEN, &why),
     };

@@ -72,6 +72,9 @@ fn a_page_is_for_who_knows_its_url_and_for_no_other_page() {
         assert!(*status == 200 || !answer.body.contains(token), "{answer:?}");
         assert!(answer.head.contains("x-content-type-options: nosniff"), "{answer:?}");
     }
+    // The page's own files are named from its directory.
+    let bare = page.send("GET", path.trim_end_matches('/'), &[("host", host)], "");
+    assert!(bare.status == 308 && bare.head.contains(&format!("location: {path}\r\n")), "{bare:?}");
     assert_eq!(page.send("DELETE", &store, &[("host", host)], "").status, 405);
     assert_eq!(
         page.get("store").body,
