@@ -20,6 +20,7 @@ use crate::{
         txn::TxnArgs,
         watch::{WaitArgs, WatchArgs},
     },
+    log::Shown,
     text,
     ui::UiArgs,
 };
@@ -81,6 +82,20 @@ pub(crate) struct Cli {
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Returns what the command shows of the library's log: what goes on through outages tells of
+    /// them.
+    pub(crate) fn shown_of_the_log(&self) -> Shown {
+        let goes_on = match &self.command {
+            Command::OnStore(OnStore::Doctor(_)) => return Shown::Warnings,
+            Command::OnStore(command) => command.goes_on(),
+            Command::Sync(_) => true,
+            _ => false,
+        };
+        if goes_on { Shown::Outages { json: self.json } } else { Shown::Nothing }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -230,6 +245,25 @@ pub(crate) enum OnStore {
     Health,
     /// Shows what the store offers
     Capabilities,
+}
+
+impl OnStore {
+    /// Tells whether the command goes on when the server is away.
+    fn goes_on(&self) -> bool {
+        matches!(
+            self,
+            Self::Watch(_)
+                | Self::Wait(_)
+                | Self::Lock(_)
+                | Self::Elect(_)
+                | Self::Semaphore(_)
+                | Self::Lease(_)
+                | Self::Holder(_)
+                | Self::Run(_)
+                | Self::Render(_)
+                | Self::Ui(_)
+        )
+    }
 }
 
 #[cfg(test)]

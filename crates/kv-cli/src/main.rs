@@ -8,6 +8,7 @@ mod commands;
 mod exit;
 mod guarded;
 mod lines;
+mod log;
 mod out;
 mod stores;
 mod template;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let json = cli.json;
+    log::listen(cli.shown_of_the_log());
     let mut out = Out::new(json);
     let ended = start(cli, &mut out);
     // What was printed before a failure is the result all the same.

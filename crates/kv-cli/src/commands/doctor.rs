@@ -4,6 +4,7 @@ use super::about::of_version;
 use crate::{
     exit::{Exit, Run},
     lines::V,
+    log,
     out::{Look, Out},
     text,
 };
@@ -117,6 +118,10 @@ pub(crate) async fn doctor(args: DoctorArgs, kv: &Kv, out: &mut Out) -> Run {
             let server = of_version(backend, &health.version);
             format!("{server}{members}{}", leader.unwrap_or_default())
         })?;
+    }
+    // What the library knows of this server, and of these settings, it has logged at the opening.
+    for warning in log::warnings() {
+        findings.tell("server", Verdict::Note, &warning)?;
     }
     let own = own_key()?;
     let times = findings.tried("reads", times(kv, &own).await, |(median, worst)| {
