@@ -6,8 +6,14 @@ mod hub;
 
 use futures::StreamExt;
 use hub::{Answers, hub_watch};
-use kv_core::{ErrorKind, WatchEvent, backend::Hub};
-use std::sync::{Arc, Mutex};
+use kv_core::{
+    ErrorKind, WatchEvent,
+    backend::{Clock, Hub},
+};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// Counts what is logged, by level.
 #[derive(Clone, Default)]
@@ -44,4 +50,20 @@ async fn an_outage_is_logged_once_when_it_begins_and_once_when_it_is_over() {
         assert_eq!(*log.0.lock().unwrap(), logged);
         hub.missed();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_for_a_lock_logs_that_the_server_answers_again_and_not_when_it_has_the_lock() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let open = || kv_memory::Config::new().name("in-line").clock(Clock::tokio()).open();
+    let (kv, other) = (open().await.unwrap(), open().await.unwrap());
+    let held = other.new_lock("l").acquire().await.unwrap();
+    kv_memory::Faults::of(&kv).unwrap().fail(kv_memory::Calls::Any, ErrorKind::Unavailable, 3);
+    let waits = tokio::spawn(kv.new_lock("l").acquire().into_future());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(*log.0.lock().unwrap(), [tracing::Level::WARN, tracing::Level::INFO]);
+    assert!(!waits.is_finished() && held.release().await.unwrap());
+    waits.await.unwrap().unwrap();
+    assert_eq!(log.0.lock().unwrap().len(), 2);
 }

@@ -41,6 +41,12 @@ impl Outage {
         }
     }
 
+    /// Tells whether it has begun, and is not over.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.since.is_some()
+    }
+
     /// Notes a success.
     pub fn over(&mut self) {
         if let Some((since, tries)) = self.since.take() {

@@ -196,7 +196,17 @@ impl Wait {
         let (mut backoff, mut outage) = (Backoff::default(), Outage::new("wait for a lock", self.backend));
         loop {
             guarded(&self.outage).1 = Some(tokio::time::Instant::now());
-            match store.lock(name, options).await.and_then(|got| still_held(&self.tasks, got)) {
+            let mut trying = store.lock(name, options);
+            let tried = tokio::select! {
+                biased;
+                tried = &mut trying => tried,
+                // Its requests were answered: from here on it is others that have the lock.
+                () = tokio::time::sleep(self.within), if outage.has_begun() => {
+                    outage.over();
+                    trying.await
+                }
+            };
+            match tried.and_then(|got| still_held(&self.tasks, got)) {
                 Err(e) if !ends(&e) => {
                     outage.failed(&e);
                     *guarded(&self.outage) = (Some(e), None);
