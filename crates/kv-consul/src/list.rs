@@ -98,6 +98,11 @@ pub(crate) async fn page(
         }
     }
     let pairs = api::tree(&core.client, Purpose::of(&options.read), options.read.deadline, &prefix).await?;
+    // Each page is cut from the whole.
+    if options.left_out.is_wanted() && from.is_none() {
+        let is_left_out = |name: &&str| core.names.parse(name).is_none() && !core.names.is_own(name);
+        pairs.iter().map(|pair| &*pair.name).filter(is_left_out).for_each(|name| options.left_out.note(name));
+    }
     let entries = pairs.iter().filter_map(|pair| listed(core, pair, !options.keys_only).transpose());
     Ok(Page::select(entries.collect::<Result<Vec<_>>>()?, directory, options, from))
 }

@@ -49,6 +49,15 @@ impl Names {
         }
     }
 
+    /// Tells whether a name below the prefix is one that this store keeps for itself, or a store
+    /// inside of it, other than what other tools may have put beside those.
+    pub(crate) fn is_own(&self, name: &str) -> bool {
+        let rest = name.strip_prefix(&self.prefix).unwrap_or(name);
+        let is_area = |rest: &str| ["lock/", "gone/"].iter().any(|area| rest.starts_with(area));
+        let at = rest.match_indices(".kv/").map(|(at, own)| (at, &rest[at + own.len()..]));
+        at.into_iter().any(|(at, behind)| (at == 0 || rest[..at].ends_with('/')) && is_area(behind))
+    }
+
     /// Returns what the names of all contenders of a lock begin with.
     pub(crate) fn line(&self, lock: &Key) -> String {
         format!("{}{}/", self.prefix, line(lock))
@@ -219,6 +228,17 @@ mod tests {
             "p/.kv/",
         ] {
             assert_eq!(names.parse(junk), None, "{junk}");
+        }
+    }
+
+    #[test]
+    fn what_stores_keep_is_told_from_what_others_put_there() {
+        let names = Names::new("p/".into()).unwrap();
+        for own in ["p/.kv/lock/1/a/00000000000000ff", "p/.kv/gone/00000000000000ff", "p/in/.kv/gone/x"] {
+            assert!(names.is_own(own), "{own}");
+        }
+        for others in ["p/dir/", "p/.kv/x", "p/a.kv/lock/x", "p/ sp"] {
+            assert!(!names.is_own(others), "{others}");
         }
     }
 

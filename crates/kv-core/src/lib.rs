@@ -109,6 +109,7 @@ mod error;
 mod key;
 mod kv;
 mod lease_id;
+mod left_out;
 mod list;
 pub mod observe;
 mod registry;
@@ -132,6 +133,7 @@ pub use kv::{
     List, Listing, Lock, LockHolder, Locks, Next, Put, Step, Txn, Update, Updated, Watch, WatchCall,
 };
 pub use lease_id::LeaseId;
+pub use left_out::LeftOut;
 pub use list::{Item, Position};
 pub use registry::Registry;
 pub use secret::Secret;

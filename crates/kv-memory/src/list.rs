@@ -46,11 +46,16 @@ fn found(core: &Core, data: &Data, key: &Key) -> Option<Entry> {
 pub(crate) fn page(core: &Core, directory: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Page {
     let from = from.and_then(Page::place).or_else(|| options.start_after.clone());
     let most = options.limit.unwrap_or(PAGE_ITEMS).min(PAGE_ITEMS);
-    let (mut page, mut bytes) = (Page::default(), 0);
+    let (mut page, mut bytes, mut left_out) = (Page::default(), 0, Vec::new());
     if most == 0 {
         return page;
     }
-    walk(core, &core.look(), directory, from.as_ref(), |_, key, record| {
+    let is_wanted = options.left_out.is_wanted();
+    walk(core, &core.look(), directory, from.as_ref(), |name, key, record| {
+        let Some(key) = key else {
+            left_out.extend(is_wanted.then(|| name.clone()));
+            return Step::On;
+        };
         let child = if options.recursive { None } else { directory.child_of(&key) };
         let item = match &child {
             Some(child) => Item::Directory(child.clone()),
@@ -67,30 +72,35 @@ pub(crate) fn page(core: &Core, directory: &Directory, from: Option<&Cursor>, op
             }
             bytes += if let Item::Entry(entry) = &item { entry.value.len() } else { 0 };
             page.items.push(item);
+            // What comes behind the last item is noted by the next page.
+            left_out.drain(..).for_each(|name| options.left_out.note(&*name));
         }
         child.map_or(Step::On, Step::Past)
     });
+    if page.next.is_none() {
+        left_out.iter().for_each(|name| options.left_out.note(&**name));
+    }
     page
 }
 
 /// Returns the whole names of all keys below the directory.
 pub(crate) fn names_below(core: &Core, data: &Data, directory: &Directory) -> Vec<Name> {
     let mut names = Vec::new();
-    walk(core, data, directory, None, |name, _, _| {
-        names.push(name.clone());
+    walk(core, data, directory, None, |name, key, _| {
+        names.extend(key.map(|_| name.clone()));
         Step::On
     });
     names
 }
 
-/// Visits the keys strictly below the directory and behind the place, in order. A directory in
-/// which no key can lie is skipped as a whole.
+/// Visits the names strictly below the directory and behind the place, in order, each with its key
+/// if it is one. Of a directory in which no key can lie one name is visited.
 fn walk(
     core: &Core,
     data: &Data,
     directory: &Directory,
     from: Option<&Position>,
-    mut visit: impl FnMut(&Name, Key, &Record) -> Step,
+    mut visit: impl FnMut(&Name, Option<Key>, &Record) -> Step,
 ) {
     let prefix = &*core.prefix;
     let below = format!("{prefix}{}", directory.start());
@@ -103,13 +113,13 @@ fn walk(
                 return;
             }
             let rest = &name[prefix.len()..];
-            let past = match record.key(rest) {
-                Some(key) => match visit(name, key, record) {
-                    Step::On => None,
-                    Step::Past(directory) => Some(directory.as_str().len()),
-                    Step::Stop => return,
-                },
-                None => without_keys(rest),
+            let key = record.key(rest);
+            let is_key = key.is_some();
+            let past = match visit(name, key, record) {
+                Step::On if is_key => None,
+                Step::On => without_keys(rest),
+                Step::Past(directory) => Some(directory.as_str().len()),
+                Step::Stop => return,
             };
             if let Some(end) = past {
                 // This is the first name behind all that begin with the directory and its slash:

@@ -159,6 +159,46 @@ pub(crate) async fn page(
     Ok(Page { items: items.filter(behind).collect(), next: next.map(Cursor::new) })
 }
 
+/// Notes names that listings do not have, those of one step through all names on the server, and
+/// returns the place of the next step.
+pub(crate) async fn left_out(
+    core: &Core,
+    directory: &Directory,
+    cursor: &str,
+    options: &ListOptions,
+) -> Result<Option<String>> {
+    let deadline = options.read.deadline;
+    let pattern = core.names.pattern(directory);
+    let scan = [cursor, "MATCH", &pattern, "COUNT", "1000"];
+    let mut answer = core.client.command(deadline, "SCAN", &scan).await?.list()?;
+    let next_step = next(&mut answer)?.text()?;
+    let mut keys = Vec::new();
+    for name in next(&mut answer)?.list()? {
+        let name = Answer(name).bytes()?;
+        match core.names.parse(&name).filter(|key| key.is_below(directory)) {
+            Some(key) => keys.push(key),
+            None if core.names.is_own(&name) => {}
+            None => options.left_out.note(&name),
+        }
+    }
+    if !keys.is_empty() {
+        let [_, index, ..] = core.names.store();
+        let noted: Vec<_> = std::iter::once(&*index).chain(keys.iter().map(Key::as_str)).collect();
+        let scores = core.client.command(deadline, "ZMSCORE", &noted).await?.list()?;
+        let unlisted = keys.iter().zip(scores).filter(|(_, score)| score.is_null()).map(|(key, _)| key);
+        for key in unlisted {
+            let name = core.names.key(key.as_str());
+            match core.client.command(deadline, "TYPE", &[&name]).await?.text()?.as_str() {
+                "string" => options.left_out.adoptable(&name),
+                // It has gone meanwhile.
+                "none" => {}
+                _ => options.left_out.note(&name),
+            }
+        }
+    }
+    Ok(Some(next_step).filter(|step| step != "0"))
+}
+
 /// Reads one key.
 pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
     let found = read(core, std::slice::from_ref(key), options.deadline).await?;

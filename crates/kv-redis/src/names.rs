@@ -54,6 +54,20 @@ impl Names {
         Key::from_stored(std::str::from_utf8(name.strip_prefix(self.prefix.as_bytes())?).ok()?)
     }
 
+    /// Tells whether a name is that of a record of this store, or of a store inside of it, and not
+    /// what another tool put beside those.
+    pub(crate) fn is_own(&self, name: &[u8]) -> bool {
+        const RECORDS: [&str; 5] = ["meta", "index", "clock", "ends", "parts"];
+        const AREAS: [&str; 5] = ["lease/", "ended/", "lock/", "held/", "session/"];
+        let Ok(name) = std::str::from_utf8(name) else { return false };
+        let rest = name.strip_prefix(&self.prefix).unwrap_or(name);
+        let is_record = |own: &str| RECORDS.contains(&own) || AREAS.iter().any(|area| own.starts_with(area));
+        let mut places = rest.match_indices(".kv/");
+        places.any(|(at, found)| {
+            (at == 0 || rest[..at].ends_with(['/', '}'])) && is_record(&rest[at + found.len()..])
+        })
+    }
+
     fn own(&self, area: &str, name: &str) -> String {
         format!("{}.kv/{area}{name}", self.prefix)
     }
@@ -176,6 +190,17 @@ mod tests {
             assert_eq!(Names::tagged(prefix).key("a"), name);
         }
         assert_eq!(Names::tagged("app/").slot(), redis_keyslot(Names::tagged("app/").key("a").as_bytes()));
+    }
+
+    #[test]
+    fn records_are_told_from_what_others_put_there() {
+        let names = Names::new("p/".into(), 0);
+        for own in [&names.store()[1], "p/in/.kv/meta", "p/.kv/lock/a/b", "p/{t}.kv/clock"] {
+            assert!(names.is_own(own.as_bytes()), "{own}");
+        }
+        for others in ["p/.kv/x", "p/a.kv/meta", "p/dir/", "p/.kv/meta2"] {
+            assert!(!names.is_own(others.as_bytes()), "{others}");
+        }
     }
 
     #[test]

@@ -126,10 +126,33 @@ impl Spread {
         from: Option<&Cursor>,
         options: &ListOptions,
     ) -> Result<Page> {
-        match self.whole() {
-            Some(core) => list::page(core, directory, from, options).await,
-            None => self.page(directory, from, options).await,
+        if let Some((part, step)) = from.and_then(scanned) {
+            return self.scan(part, &step, directory, options).await;
         }
+        let mut page = match self.whole() {
+            Some(core) => list::page(core, directory, from, options).await?,
+            None => self.page(directory, from, options).await?,
+        };
+        if page.next.is_none() && options.left_out.is_wanted() {
+            page.next = Some(scan_at(0, "0"));
+        }
+        Ok(page)
+    }
+
+    /// Makes an empty page, behind the last key, of a step through all names of a part.
+    async fn scan(
+        &self,
+        part: usize,
+        step: &str,
+        directory: &Directory,
+        options: &ListOptions,
+    ) -> Result<Page> {
+        let Some(of) = self.parts.get(part) else { return Err(Cursor::refused()) };
+        let next = list::left_out(&of.core, directory, step, options).await?;
+        let other = part + 1;
+        let next = next.map(|step| scan_at(part, &step));
+        let next = next.or_else(|| (other < self.parts.len()).then(|| scan_at(other, "0")));
+        Ok(Page { items: Vec::new(), next })
     }
 
     /// Makes one page of the parts' pages, in order: their first items, up to where one of them
@@ -214,6 +237,17 @@ impl Spread {
         let closed = join_all(self.parts.iter().map(|part| part.close())).await;
         closed.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
+}
+
+/// Returns the cursor of a step through all names of a part. No other cursor begins as it does.
+fn scan_at(part: usize, step: &str) -> Cursor {
+    Cursor::new(format!("\0{part}:{step}"))
+}
+
+fn scanned(cursor: &Cursor) -> Option<(usize, String)> {
+    let noted = std::str::from_utf8(cursor.as_bytes()).ok()?.strip_prefix('\0')?;
+    let (part, step) = noted.split_once(':')?;
+    Some((part.parse().ok()?, step.to_owned()))
 }
 
 /// Refuses a number of parts that is not the store's, as its first part notes it. A client with

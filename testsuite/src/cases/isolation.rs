@@ -6,7 +6,7 @@ use crate::{
     cases::watches::Follower,
     check::{holds, refused, same, still_held},
 };
-use kv_core::{Bytes, ErrorKind, Guard, Kv, Lease, WatchEvent, Watching};
+use kv_core::{Bytes, ErrorKind, ForeignKeys, Guard, Kv, Lease, WatchEvent, Watching};
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -15,6 +15,7 @@ cases! {
     "key.isolated/nested": "a store around another neither sees nor deletes what the library keeps for the inner one" => nested,
     "key.isolated/segment": "a prefix without a slash is the directory of that name" => segment,
     "key.isolated/dimension": "stores of one prefix that something else tells apart see nothing of each other" => dimension,
+    "foreign.skipped/told": "a listing tells the names of other tools that it leaves out, if it is asked" => left_out,
     "foreign.names/long": "names of 513 to 1,000 bytes of other tools are listed, watched and read" => long_names,
 }
 
@@ -271,6 +272,60 @@ async fn apart(t: &Trial, kv: &Kv, other: &Kv) -> Result<(), Failure> {
     kv.delete_tree("").await?;
     let left: Vec<_> = names(other, "").await?.into_iter().filter(|name| name != "mark").collect();
     same("the other's listing after the one's delete_tree", left, ["x", "y"])
+}
+
+async fn left_out(t: Trial) -> Verdict {
+    let Some(foreign) = t.harness().foreign() else {
+        return Ended::ignored("the harness has no foreign tool");
+    };
+    let kv = t.open().await?;
+    // What the library keeps for itself is nobody's, and is not told.
+    let guard = match kv.capabilities().lock {
+        Some(_) => Some(kv.new_lock("l").acquire().await?),
+        None => None,
+    };
+    kv.put("d/a", "ours").await?;
+    let mut theirs = Vec::new();
+    for name in ["d/trail/", "d/ space", "d/end ", "d/deep/ sp"] {
+        foreign.put(&format!("{}{name}", t.prefix()), Bytes::from("theirs")).await;
+        if foreign.get(&format!("{}{name}", t.prefix())).await.is_some() {
+            theirs.push(name);
+        }
+    }
+    foreign.put(&format!("{}d/unseen", t.prefix()), Bytes::from("theirs")).await;
+    let told = async |kv: &Kv, directory: &str| {
+        let mut keys = kv.list(directory).tell_left_out().keys();
+        while let Some(key) = keys.next().await {
+            key?;
+        }
+        Ok::<_, kv_core::Error>(keys.left_out())
+    };
+    let adoptable = u64::from(kv.capabilities().foreign_keys == ForeignKeys::AfterAdoption);
+    for (kv, directory) in [(&kv, ""), (&kv, "d"), (&kv.within("d")?, "")] {
+        let found = told(kv, directory).await?;
+        let counts = (found.count, found.adoptable);
+        same(
+            format!("what {directory:?} leaves out: {:?}", found.names),
+            counts,
+            (theirs.len() as u64 + adoptable, adoptable),
+        )?;
+        for name in &theirs {
+            let name = name.trim_end_matches('/');
+            holds(
+                format!("{name:?} is among {:?}", found.names),
+                found.names.iter().any(|told| told.contains(name)),
+            )?;
+        }
+    }
+    kv.adopt("").await?;
+    let found = told(&kv, "").await?;
+    same("what is left out once all is adopted", (found.count, found.adoptable), (theirs.len() as u64, 0))?;
+    same("what another directory leaves out", told(&kv, "e").await?.count, 0)?;
+    same("what is told unasked", kv.list("").keys().left_out().count, 0)?;
+    if let Some(guard) = guard {
+        guard.release().await?;
+    }
+    Ok(Ended::Kept)
 }
 
 async fn long_names(t: Trial) -> Verdict {

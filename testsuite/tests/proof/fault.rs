@@ -41,6 +41,7 @@ faults! {
     ReservesByText, "what begins with `.kv` is taken for the library's own, and not told": "key.reserved/segment";
     PrefixesAreText, "a prefix without a slash is text: `app` has what begins so": "key.isolated/segment";
     WatchesKnowNoNames, "watches of one server tell what happens in the other of the same prefix": "key.isolated/dimension";
+    LeavesOutInSilence, "a listing does not tell the names that it leaves out": "foreign.skipped/told";
     SkipsLongNames, "names of more than 512 bytes are not listed": "foreign.names/long";
     HidesForeignKeys, "a key that another tool made is never listed": "value.native/adopt" "value.native/first-write" "data.valkeyrie/read";
     // Values and versions

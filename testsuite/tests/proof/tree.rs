@@ -22,6 +22,7 @@ pub(crate) async fn list(
         Fault::CursorsLeadOutside if from.is_some() => {
             return broken.store().list(&Directory::root(), from, options).await;
         }
+        Fault::LeavesOutInSilence => asked.left_out = NotesLeftOut::default(),
         Fault::ChildrenAreRecursive => asked.recursive = true,
         Fault::DeclaresOneMoment => {
             asked.limit = Some(asked.limit.unwrap_or(usize::MAX).min(10));

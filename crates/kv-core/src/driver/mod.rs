@@ -26,6 +26,7 @@ mod store;
 mod target;
 mod transaction;
 
+pub use crate::left_out::NotesLeftOut;
 pub use async_trait::async_trait;
 pub use deadline::Deadline;
 pub use layer::Layer;

@@ -1,6 +1,6 @@
 //! Options of the calls of a [`Store`](crate::driver::Store), every one explicit.
 
-use super::Deadline;
+use super::{Deadline, NotesLeftOut};
 use crate::{Consistency, Error, ErrorKind, LeaseId, Position, Result, Version};
 use bytes::Bytes;
 use std::time::Duration;
@@ -116,6 +116,8 @@ pub struct ListOptions {
     pub limit: Option<usize>,
     /// The place behind which the listing begins.
     pub start_after: Option<Position>,
+    /// Where the names that the listing leaves out are noted, if anybody wants to know them.
+    pub left_out: NotesLeftOut,
     /// The freshness that the answer must have, and the moment by which this page has to be there.
     pub read: ReadOptions,
 }
@@ -127,6 +129,7 @@ impl Default for ListOptions {
             keys_only: false,
             limit: None,
             start_after: None,
+            left_out: NotesLeftOut::default(),
             read: ReadOptions::default(),
         }
     }
@@ -140,6 +143,8 @@ setters!(ListOptions {
     limit: Option<usize>,
     /// Sets the place behind which the listing begins.
     start_after: Option<Position>,
+    /// Sets where the names that are left out are noted.
+    left_out: NotesLeftOut,
     /// Sets the options of the read behind the listing.
     read: ReadOptions,
 });

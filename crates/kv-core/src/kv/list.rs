@@ -1,7 +1,10 @@
 //! `list`.
 
 use super::{Does, Kv, awaitable};
-use crate::{Consistency, Directory, Entry, Item, Key, Position, Result, backend, driver::ListOptions};
+use crate::{
+    Consistency, Directory, Entry, Item, Key, LeftOut, Position, Result, backend,
+    driver::{ListOptions, NotesLeftOut},
+};
 use futures_core::{Stream, future::BoxFuture, stream::BoxStream};
 use std::{
     fmt,
@@ -67,6 +70,27 @@ impl List {
         self.options.read.consistency = Consistency::Stale;
         self
     }
+    /// Has [`Listing::left_out`] of all descendants tell the names on the server that are no keys,
+    /// such as a directory of Consul (`dir/`) or a name with white space at its end, and that the
+    /// listing therefore leaves out. On Redis the keys that no call has [adopted](Kv::adopt) are among them: there, and
+    /// nowhere else, this costs further requests, a `SCAN` behind the last key.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// let kv = kv_memory::open("memory://").await?;
+    /// let memory = kv.store().find::<kv_memory::Memory>().expect("that is what was opened");
+    /// memory.raw_put("app/", "as another tool does");
+    /// let mut listing = kv.list("app").tell_left_out().keys();
+    /// assert!(listing.next().await.is_none());
+    /// assert_eq!(listing.left_out().names, ["app/"]);
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "skipped")]
+    #[doc(alias = "foreign")]
+    pub fn tell_left_out(mut self) -> Self {
+        self.options.left_out = NotesLeftOut::wanted();
+        self
+    }
     /// Sets the time that each page has, in place of the handle's.
     #[doc(alias = "timeout")]
     pub fn deadline(mut self, within: Duration) -> Self {
@@ -109,7 +133,12 @@ impl List {
     }
 
     fn stream<T: Send + 'static>(mut self, pick: fn(Item) -> Option<T>) -> Listing<T> {
-        Listing::new(backend::stream(|out| async move {
+        if !self.options.recursive {
+            // What lies deeper is skipped, so that nobody could tell.
+            self.options.left_out = NotesLeftOut::default();
+        }
+        let left_out = self.options.left_out.clone();
+        let listing = Listing::new(backend::stream(|out| async move {
             let directory = self.directory.map_err(|e| self.kv.in_call(e, "list", None))?;
             let (name, part) = (Some(directory.as_str()), self.kv.part());
             let in_call = |e| self.kv.in_call(e, "list", name);
@@ -138,7 +167,8 @@ impl List {
                 }
             }
             Ok(())
-        }))
+        }));
+        Listing { left_out, ..listing }
     }
 
     async fn run(self) -> Result<Vec<Entry>> {
@@ -149,13 +179,22 @@ awaitable!(List => Vec<Entry>, List::run);
 
 /// A stream of what a listing finds; also a [`Stream`]. Awaited it is a `Vec` of all.
 #[must_use = "a stream does nothing until it is read"]
-// The mutex is never locked: it makes the type `Sync`, so that structs that hold one can be
-// shared.
-pub struct Listing<T>(Mutex<BoxStream<'static, Result<T>>>);
+pub struct Listing<T> {
+    // The mutex is never locked: it makes the type `Sync`, so that structs that hold one can be
+    // shared.
+    stream: Mutex<BoxStream<'static, Result<T>>>,
+    left_out: NotesLeftOut,
+}
 
 impl<T> Listing<T> {
     pub(super) fn new(stream: BoxStream<'static, Result<T>>) -> Self {
-        Self(Mutex::new(stream))
+        Self { stream: Mutex::new(stream), left_out: NotesLeftOut::default() }
+    }
+
+    /// Returns what the listing has left out so far, of the pages that were read: all of it at the
+    /// end. It is empty unless [`List::tell_left_out`] asked for it.
+    pub fn left_out(&self) -> LeftOut {
+        self.left_out.noted()
     }
 
     /// Returns the next item; `None` at the end. Cancel safe: an item that was not given is given
@@ -182,7 +221,7 @@ impl<T: Send + 'static> IntoFuture for Listing<T> {
 impl<T> Stream for Listing<T> {
     type Item = Result<T>;
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_next(cx)
+        self.stream.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_next(cx)
     }
 }
 

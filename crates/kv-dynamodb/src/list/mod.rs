@@ -46,6 +46,7 @@ pub(crate) async fn page(
     let range = Range { start: token.start, end };
     let client = &core.client;
     let found = query(client, &core.names.data, &range, Some(size), with_values, &options.read).await?;
+    options.left_out.unnamed(found.filtered);
     let last = found.next.is_some().then(|| found.rows.last().map(|(name, _)| name.clone())).flatten();
     let next_size = next_size(&found.rows);
     let (mut items, deep) = items(core, directory, options, found.rows)?;
@@ -92,7 +93,10 @@ fn items(
 ) -> Result<(Vec<Row>, Option<Directory>)> {
     let (mut items, mut deep) = (Vec::with_capacity(rows.len()), None::<Directory>);
     for (name, found) in rows {
-        let Some(key) = Names::parse(&name).filter(|key| key.is_below(directory)) else { continue };
+        let Some(key) = Names::parse(&name).filter(|key| key.is_below(directory)) else {
+            options.left_out.note(&name);
+            continue;
+        };
         let Some(found) = core.living(&name, Some(found))? else { continue };
         let wanted = |at: Position| options.start_after.as_ref().is_none_or(|place| at > *place);
         match directory.child_of(&key).filter(|_| !options.recursive) {

@@ -15,6 +15,8 @@ use kv_core::{Consistency, Result, backend::retry::RetrySafety, driver::ReadOpti
 pub(crate) struct Rows {
     pub(crate) rows: Vec<(String, Found)>,
     pub(crate) next: Option<String>,
+    /// Counts the items that have no value of ours.
+    pub(crate) filtered: u64,
 }
 
 /// Reads one page of a range of sort keys.
@@ -27,7 +29,7 @@ pub(crate) async fn query(
     read: &ReadOptions,
 ) -> Result<Rows> {
     if range.start > range.end {
-        return Ok(Rows { rows: Vec::new(), next: None });
+        return Ok(Rows { rows: Vec::new(), next: None, filtered: 0 });
     }
     let mut terms = Terms::default();
     let (p, k) = (terms.name(PARTITION), terms.name(KEY));
@@ -56,7 +58,8 @@ pub(crate) async fn query(
     let name = |item: &Item| item.get(KEY).and_then(|key| key.as_s().ok()).cloned();
     let rows = answer.items().iter().filter_map(|item| Some((name(item)?, Found::of(item)))).collect();
     let next = answer.last_evaluated_key().and_then(name).map(|last| Names::after(&last));
-    Ok(Rows { rows, next })
+    let filtered = u64::try_from(answer.scanned_count() - answer.count()).unwrap_or(0);
+    Ok(Rows { rows, next, filtered })
 }
 
 /// Tells whether a read has to see all writes that were acknowledged before it.

@@ -13,7 +13,7 @@ use crate::{
     },
     core::Core,
     error::says,
-    names::{after, behind},
+    names::{after, behind, owned},
 };
 use etcd_client::KeyValue;
 use fewer::STEP;
@@ -158,7 +158,12 @@ fn items(
         if deep.as_ref().is_some_and(|deep| kv.key().starts_with(deep)) {
             continue;
         }
-        let Some(key) = core.names.parse(kv.key()) else { continue };
+        let Some(key) = core.names.parse(kv.key()) else {
+            if owned(kv.key()).is_none() {
+                options.left_out.note(kv.key());
+            }
+            continue;
+        };
         let item = match directory.child_of(&key) {
             Some(child) if !options.recursive => {
                 deep = Some(core.names.key(&child.start()));

@@ -73,6 +73,8 @@ pub(crate) struct Walk<'a> {
     after: Option<String>,
     places: BTreeMap<String, Place>,
     pub(crate) size: usize,
+    /// The places and paths of the nodes that are no keys, if they are wanted.
+    left_out: Option<Vec<(String, String)>>,
 }
 
 impl<'a> Walk<'a> {
@@ -85,7 +87,7 @@ impl<'a> Walk<'a> {
     ) -> Self {
         let root = Place::Tree { path: core.names.directory(directory) };
         let places = BTreeMap::from([(directory.start(), root)]);
-        Self { core, read, recursive, after, places, size: FIRST }
+        Self { core, read, recursive, after, places, size: FIRST, left_out: None }
     }
 
     /// Takes the next place, if it is known.
@@ -209,11 +211,12 @@ impl<'a> Walk<'a> {
     fn children(&mut self, start: &str, path: &str, children: Vec<String>) {
         let level = start.matches('/').count();
         for child in children {
-            let Some(segment) = self.core.names.segment(&child, level) else { continue };
-            let name = format!("{start}{segment}");
-            if Key::from_stored(&name).is_none() {
+            let segment = self.core.names.segment(&child, level);
+            let name = segment.map(|segment| format!("{start}{segment}"));
+            let Some(name) = name.filter(|name| Key::from_stored(name).is_some()) else {
+                self.leave_out(start, path, &child);
                 continue;
-            }
+            };
             // The names of all that lies below it begin with its name and a slash.
             let below = format!("{name}/");
             let is_passed =
@@ -223,6 +226,25 @@ impl<'a> Walk<'a> {
                 self.places.insert(name, Place::Node { path });
             }
         }
+    }
+
+    /// Notes a node that is no key, and none that stores or the server keep for themselves.
+    fn leave_out(&mut self, start: &str, path: &str, child: &str) {
+        let place = format!("{start}{child}");
+        if child == OWN || (path == "/" && child == "zookeeper") || !self.is_after(&place) {
+            return;
+        }
+        if let Some(left_out) = &mut self.left_out {
+            left_out.push((place, format!("{}/{child}", if path == "/" { "" } else { path })));
+        }
+    }
+
+    /// Notes what was left out up to this place, or up to the end. What lies behind is seen again by
+    /// the next page.
+    fn note_left_out(&self, last: Option<&str>, options: &ListOptions) {
+        let noted =
+            self.left_out.iter().flatten().filter(|(place, _)| last.is_none_or(|last| **place <= *last));
+        noted.for_each(|(_, path)| options.left_out.note(path));
     }
 
     /// Returns the next nodes, in order: at most so many, and of about so many bytes. The answer
@@ -261,6 +283,7 @@ pub(crate) async fn page(
     let after = from.map(|(_, after)| after).or_else(|| options.start_after.as_ref().map(Position::start));
     let mut walk = Walk::new(core, directory, options.recursive, after, &options.read);
     walk.size = size.unwrap_or(walk.size);
+    walk.left_out = options.left_out.is_wanted().then(Vec::new);
     let most = options.limit.unwrap_or(MOST).clamp(1, MOST);
     let (mut items, mut bytes, mut last) = (Vec::new(), 0, None);
     while items.len() < most && bytes < BYTES {
@@ -282,7 +305,10 @@ pub(crate) async fn page(
                 }
             }
             Some(_) => continue,
-            None if walk.is_over() => return Ok(Page { items, next: None }),
+            None if walk.is_over() => {
+                walk.note_left_out(None, options);
+                return Ok(Page { items, next: None });
+            }
             None => {
                 // Even a limit of one is only met by the first key, which may lie deep.
                 walk.ask((most - items.len()).max(16)).await?;
@@ -292,6 +318,8 @@ pub(crate) async fn page(
         last = Some(item.position().start());
         items.push(item);
     }
-    let next = if walk.is_over() { None } else { last.map(|last| cursor(walk.size, &last)) };
+    let last = if walk.is_over() { None } else { last };
+    walk.note_left_out(last.as_deref(), options);
+    let next = last.map(|last| cursor(walk.size, &last));
     Ok(Page { items, next })
 }
