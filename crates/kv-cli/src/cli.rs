@@ -3,6 +3,7 @@
 use crate::{
     commands::{
         about::{CompletionsArgs, ManArgs},
+        adopt::AdoptArgs,
         delete::DeleteArgs,
         doctor::DoctorArgs,
         edit::EditArgs,
@@ -219,6 +220,11 @@ pub(crate) enum OnStore {
     /// The file is written only when all that the store has is known, and all at once. It stays as
     /// it was when the template, the check or the store fails.
     Render(RenderArgs),
+    /// Has listings show keys that other tools wrote, on Redis and Valkey
+    ///
+    /// There a key that another tool wrote can be read by its name at once, and is neither listed
+    /// nor watched nor copied before it is adopted. On other stores there is nothing to adopt.
+    Adopt(AdoptArgs),
     /// Prints all keys with their values, one object a line, for import, apply and diff
     ///
     /// A store does not tell when a key goes by itself: what is exported has no TTL.

@@ -20,7 +20,7 @@ mod view;
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command, OnStore};
 use commands::{
-    about, delete, doctor, edit, get, lease, list, lock, locks, put, render, run as runs, semaphore,
+    about, adopt, delete, doctor, edit, get, lease, list, lock, locks, put, render, run as runs, semaphore,
     transfer as moves, tree, txn, watch,
 };
 use exit::{Failure, Run};
@@ -101,6 +101,7 @@ async fn on(command: OnStore, kv: &Kv, out: &mut Out) -> Run {
         OnStore::Holder(args) => lock::holder(args, kv, out).await,
         OnStore::Run(args) => runs::run(args, kv).await,
         OnStore::Render(args) => render::render(args, kv, out).await,
+        OnStore::Adopt(args) => adopt::adopt(args, kv, out).await,
         OnStore::Export(args) => moves::export(args, kv, out).await,
         OnStore::Import(args) => moves::import(args, kv, out).await,
         OnStore::Apply(args) => moves::apply(args, kv, out).await,

@@ -1,6 +1,7 @@
 //! The commands, each with its arguments.
 
 pub(crate) mod about;
+pub(crate) mod adopt;
 pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod edit;

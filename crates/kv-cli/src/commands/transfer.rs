@@ -6,7 +6,7 @@ use crate::{
     lines::ExportLine,
     out::Out,
     stores::Stores,
-    transfer::{Folder, Place, Plan, Role, compare, follow, transfer},
+    transfer::{Folder, Location, Place, Plan, Role, compare, follow, tell_left_out, transfer},
 };
 use clap::Args;
 use kv_core::{Directory, Kv};
@@ -40,7 +40,8 @@ struct Manner {
 impl Manner {
     fn plan(&self) -> Plan {
         let Self { dry_run, verbose } = *self;
-        Plan { replaces: true, deletes: false, max_delete: None, dry_run, verbose: verbose || dry_run }
+        let verbose = verbose || dry_run;
+        Plan { replaces: true, deletes: false, max_delete: None, from_empty: false, dry_run, verbose }
     }
 }
 
@@ -53,11 +54,15 @@ struct Deletions {
     /// Deletes nothing if it would be more keys than this
     #[arg(long, value_name = "N", requires = "delete")]
     max_delete: Option<usize>,
+    /// Deletes all keys where what is read has none; without it, or --max-delete, none is deleted
+    #[arg(long, requires = "delete")]
+    from_empty: bool,
 }
 
 impl Deletions {
     fn allow(&self, plan: Plan) -> Plan {
-        Plan { deletes: self.delete, max_delete: self.max_delete, ..plan }
+        let Self { delete, max_delete, from_empty } = *self;
+        Plan { deletes: delete, max_delete, from_empty, ..plan }
     }
 }
 
@@ -81,11 +86,13 @@ pub(crate) struct ExportArgs {
 }
 
 pub(crate) async fn export(args: ExportArgs, kv: &Kv, out: &mut Out) -> Run {
-    let mut entries = args.part.of(kv)?.list("").entries();
+    let mut entries = args.part.of(kv)?.list("").tell_left_out().entries();
     while let Some(entry) = entries.next().await {
         let entry = entry?;
         out.object(&ExportLine::of(&entry.key, &entry.value))?;
     }
+    out.flush()?;
+    tell_left_out("the store", &entries.left_out(), out);
     Ok(Exit::DONE)
 }
 
@@ -142,7 +149,7 @@ pub(crate) struct DiffArgs {
 
 pub(crate) async fn diff(args: DiffArgs, kv: &Kv, out: &mut Out) -> Run {
     let (from, to) = (Place::of_file(args.file).await?, Place::Store(args.part.of(kv)?));
-    compare(&from, &to, out).await
+    compare(&from, &to, false, out).await
 }
 
 /// The arguments of `copy`.
@@ -159,6 +166,7 @@ pub(crate) struct CopyArgs {
 
 pub(crate) async fn copy(args: CopyArgs, stores: &Stores, out: &mut Out) -> Run {
     let plan = Plan { replaces: !args.if_missing, ..args.manner.plan() };
+    args.pair.refuse_overlap(stores)?;
     let (from, to) = args.pair.open(stores).await?;
     close(transfer(&from, &to, &plan, out).await, &from, &to).await
 }
@@ -180,6 +188,7 @@ pub(crate) struct SyncArgs {
 
 pub(crate) async fn sync(args: SyncArgs, stores: &Stores, out: &mut Out) -> Run {
     let plan = args.deletions.allow(args.manner.plan());
+    args.pair.refuse_overlap(stores)?;
     let (from, to) = args.pair.open(stores).await?;
     let done = match &from {
         _ if !args.follow => transfer(&from, &to, &plan, out).await,
@@ -204,14 +213,38 @@ fn until_signal() -> Run<impl Future> {
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     pair: Pair,
+    /// Does not fail because of names that are no keys of kv, which nobody has compared; they are
+    /// told all the same
+    #[arg(long)]
+    ignore_left_out: bool,
 }
 
 pub(crate) async fn check(args: CheckArgs, stores: &Stores, out: &mut Out) -> Run {
     let (from, to) = args.pair.open(stores).await?;
-    close(compare(&from, &to, out).await, &from, &to).await
+    close(compare(&from, &to, !args.ignore_left_out, out).await, &from, &to).await
 }
 
 impl Pair {
+    /// Refuses two places of which one is the other, or lies in it: what is written would be read
+    /// again, or read names would be deleted.
+    fn refuse_overlap(&self, stores: &Stores) -> Run<()> {
+        let (from, to) = (self.location(&self.from, stores)?, self.location(&self.to, stores)?);
+        if from.zip(to).is_some_and(|(from, to)| from.meets(&to)) {
+            let why = "what is read and what is written are one place, or one lies in the other; name two that \
+                       lie beside each other";
+            return Err(Failure::usage(why));
+        }
+        Ok(())
+    }
+
+    fn location(&self, name: &str, stores: &Stores) -> Run<Option<Location>> {
+        // What cannot be opened is told when it is opened.
+        if let Some(folder) = Folder::named(name, &self.part.directory, Role::To)? {
+            return Ok(Some(Location::of_folder(&folder)));
+        }
+        Ok(Location::of_store(&stores.url(name)?, &self.part.directory))
+    }
+
     /// Opens the two places.
     async fn open(&self, stores: &Stores) -> Run<(Place, Place)> {
         let from = self.place(&self.from, Role::From, stores).await?;

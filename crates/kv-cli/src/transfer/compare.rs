@@ -2,7 +2,7 @@
 
 use super::side::{Found, Place, Side};
 use crate::exit::Run;
-use kv_core::{Bytes, Key, Version};
+use kv_core::{Bytes, Key, LeftOut, Version};
 use std::cmp::Ordering;
 
 /// One key by which the place that is read and the place that is written differ.
@@ -29,6 +29,8 @@ pub(super) struct Comparison {
     from: Ahead,
     to: Ahead,
     same: u64,
+    /// The place that is read has no key, as far as it was read.
+    is_from_empty: bool,
 }
 
 /// A place, with the key that was read last and is not compared yet.
@@ -39,8 +41,8 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn of(place: &Place) -> Self {
-        Self { side: place.side(), found: None, is_over: false }
+    fn of(side: Side) -> Self {
+        Self { side, found: None, is_over: false }
     }
 
     /// Reads the next key, unless there is one already.
@@ -55,7 +57,21 @@ impl Ahead {
 
 impl Comparison {
     pub(super) fn of(from: &Place, to: &Place) -> Self {
-        Self { from: Ahead::of(from), to: Ahead::of(to), same: 0 }
+        Self::between(from.side(), to.side())
+    }
+
+    /// Compares as [`of`](Self::of) does, and notes what the place that is read leaves out.
+    pub(super) fn telling(from: &Place, to: &Place) -> Self {
+        Self::between(from.told_side(), to.side())
+    }
+
+    /// Compares as [`of`](Self::of) does, and notes what both places leave out.
+    pub(super) fn telling_both(from: &Place, to: &Place) -> Self {
+        Self::between(from.told_side(), to.told_side())
+    }
+
+    fn between(from: Side, to: Side) -> Self {
+        Self { from: Ahead::of(from), to: Ahead::of(to), same: 0, is_from_empty: true }
     }
 
     /// Returns the next difference, in the order of the keys; `None` at the end.
@@ -63,6 +79,7 @@ impl Comparison {
         loop {
             self.from.fill().await?;
             self.to.fill().await?;
+            self.is_from_empty &= self.from.found.is_none();
             let order = match (&self.from.found, &self.to.found) {
                 (None, None) => return Ok(None),
                 (Some(_), None) => Ordering::Less,
@@ -85,6 +102,17 @@ impl Comparison {
                 (None, None) => return Ok(None),
             }
         }
+    }
+
+    /// Tells whether the place that is read has no key, as far as it was read.
+    pub(super) fn is_from_empty(&self) -> bool {
+        self.is_from_empty
+    }
+
+    /// Returns what the place that is read, and the one that it is compared with, have left out so
+    /// far.
+    pub(super) fn left_out(&self) -> [LeftOut; 2] {
+        [self.from.side.left_out(), self.to.side.left_out()]
     }
 
     /// Returns how many keys were the same so far.

@@ -68,10 +68,12 @@ pub(crate) async fn follow<F: Future>(
             Err(failure) => return Err(failure),
         }
     }
-    let mut comparison = Comparison::of(&source, to);
+    let mut comparison = Comparison::telling(&source, to);
     let differ = count(&mut comparison, plan).await?;
-    let same = comparison.same();
-    summarize(&Summary { tally: sum, same, differ: Some(differ), commit: None, dry_run: false }, out)?;
+    let (same, [left_out, _]) = (comparison.same(), comparison.left_out());
+    let left_out = &left_out;
+    let summary = Summary { tally: sum, same, left_out, differ: Some(differ), commit: None, dry_run: false };
+    summarize(&summary, out)?;
     Ok(if differ == 0 { Exit::DONE } else { Exit::NO })
 }
 
@@ -88,8 +90,11 @@ async fn begin(watch: &mut Watch, source: &Place, to: &Place, plan: &Plan, out: 
         }
     };
     let (tally, commit) = writer.finish(plan, Beside::Conflicts).await?;
-    let differ = Some(count(&mut Comparison::of(source, to), plan).await?);
-    summarize(&Summary { tally, same, differ, commit: commit.as_deref(), dry_run: false }, out)
+    let mut comparison = Comparison::telling(source, to);
+    let differ = Some(count(&mut comparison, plan).await?);
+    let [left_out, _] = comparison.left_out();
+    let commit = commit.as_deref();
+    summarize(&Summary { tally, same, left_out: &left_out, differ, commit, dry_run: false }, out)
 }
 
 /// Hands the writer what the watch tells until it is in step, and then what only the place has.
@@ -126,12 +131,14 @@ async fn take_all(
             break;
         }
     }
-    let mut side = to.side();
+    let (mut side, mut extra) = (to.side(), 0);
     while let Some(Found { key, version, .. }) = side.next().await? {
         if !there.contains(&key) {
+            extra += u64::from(plan.deletes);
             hand(Difference::Extra { key, at: version }, plan, writer, out).await?;
         }
     }
+    plan.refuse_empty(there.is_empty(), extra)?;
     Ok(same)
 }
 

@@ -2,14 +2,16 @@
 
 use super::{
     compare::{Comparison, Difference},
+    left_out::tell,
     side::Place,
     write::{Beside, Tally, Writer},
 };
 use crate::{
-    exit::{Exit, Run},
+    exit::{Exit, Failure, Run},
     lines::V,
     out::{Look, Out},
 };
+use kv_core::LeftOut;
 use serde::Serialize;
 
 /// How keys go from one place to another.
@@ -20,6 +22,8 @@ pub(crate) struct Plan {
     /// Whether keys that are only in the store are deleted, and at most how many.
     pub(crate) deletes: bool,
     pub(crate) max_delete: Option<usize>,
+    /// Whether they are deleted also where the place that is read has no key.
+    pub(crate) from_empty: bool,
     /// Whether nothing is done.
     pub(crate) dry_run: bool,
     /// Whether each key is shown.
@@ -34,6 +38,18 @@ impl Plan {
             Difference::Other { .. } => self.replaces,
             Difference::Extra { .. } => self.deletes,
         }
+    }
+
+    /// Refuses to delete everything because the place that is read is empty, unless that was
+    /// wanted: most often it is another place than was meant.
+    pub(super) fn refuse_empty(&self, is_from_empty: bool, deletions: u64) -> Run<()> {
+        if !is_from_empty || deletions == 0 || self.from_empty || self.max_delete.is_some() {
+            return Ok(());
+        }
+        Err(Failure::here(format!(
+            "the place that is read has no key, so that all of the other would be deleted ({deletions}); none was; \
+             give --from-empty if that is meant"
+        )))
     }
 }
 
@@ -62,23 +78,37 @@ struct ComparedLine {
     v: u8,
     differ: u64,
     same: u64,
+    /// The names that are no keys, in both places.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: u64,
 }
 
-/// Shows how two places differ.
-pub(crate) async fn compare(from: &Place, to: &Place, out: &mut Out) -> Run {
-    let mut comparison = Comparison::of(from, to);
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Shows how two places differ. Names that are no keys, and that nobody has compared, make the
+/// answer no if they count.
+pub(crate) async fn compare(from: &Place, to: &Place, left_out_counts: bool, out: &mut Out) -> Run {
+    let mut comparison = Comparison::telling_both(from, to);
     let mut differ = 0;
     while let Some(difference) = comparison.next().await? {
         differ += 1;
         show(&difference, out)?;
     }
     let same = comparison.same();
+    let [from_left, to_left] = comparison.left_out();
+    let left_out = from_left.count + to_left.count;
     if out.is_json() {
-        out.object(&ComparedLine { v: V, differ, same })?;
+        out.object(&ComparedLine { v: V, differ, same, left_out })?;
     } else {
-        out.line(&format!("{differ} differ, {same} are the same"))?;
+        let left = if left_out == 0 { String::new() } else { format!(", {left_out} were left out") };
+        out.line(&format!("{differ} differ, {same} are the same{left}"))?;
     }
-    Ok(if differ == 0 { Exit::DONE } else { Exit::NO })
+    out.flush()?;
+    tell("the first place", &from_left, out);
+    tell("the second place", &to_left, out);
+    Ok(if differ == 0 && (left_out == 0 || !left_out_counts) { Exit::DONE } else { Exit::NO })
 }
 
 #[derive(Serialize)]
@@ -90,6 +120,9 @@ struct TransferLine<'a> {
     deleted: u64,
     same: u64,
     conflicts: u64,
+    /// The names of the place that is read that are no keys.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: u64,
     /// How many keys of those that were to go differ behind it; none are counted by a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     differ: Option<u64>,
@@ -102,39 +135,58 @@ struct TransferLine<'a> {
 pub(super) struct Summary<'a> {
     pub(super) tally: Tally,
     pub(super) same: u64,
+    pub(super) left_out: &'a LeftOut,
     pub(super) differ: Option<u64>,
     pub(super) commit: Option<&'a str>,
     pub(super) dry_run: bool,
 }
 
 pub(super) fn summarize(summary: &Summary<'_>, out: &mut Out) -> Run<()> {
-    let Summary { tally, same, differ, commit, dry_run } = *summary;
+    let Summary { tally, same, left_out, differ, commit, dry_run } = *summary;
     let Tally { created, replaced, deleted, conflicts } = tally;
+    tell("the source", left_out, out);
     if out.is_json() {
-        let line =
-            TransferLine { v: V, dry_run, created, replaced, deleted, same, conflicts, differ, commit };
+        let left_out = left_out.count;
+        let line = TransferLine {
+            v: V,
+            dry_run,
+            created,
+            replaced,
+            deleted,
+            same,
+            conflicts,
+            left_out,
+            differ,
+            commit,
+        };
         return out.object(&line);
     }
+    let left =
+        if left_out.count == 0 { String::new() } else { format!("; {} were left out", left_out.count) };
     let would = if dry_run { "would be " } else { "" };
     let differ = differ.map(|differ| format!("; {differ} differ now")).unwrap_or_default();
     let commit = commit.map(|name| format!("; commit {name}")).unwrap_or_default();
     out.line(&format!(
-        "{would}created {created}, replaced {replaced}, deleted {deleted}; {same} were the same{differ}{commit}"
+        "{would}created {created}, replaced {replaced}, deleted {deleted}; {same} were the same{left}{differ}{commit}"
     ))
 }
 
 /// Writes to a place what differs, as planned, and compares the two in the end.
 pub(crate) async fn transfer(from: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run {
-    let mut comparison = Comparison::of(from, to);
+    let mut comparison = Comparison::telling(from, to);
     let mut writer = Writer::new(to, out.acts())?;
-    let planned = match take_all(&mut comparison, &mut writer, plan, out).await {
+    let planned = take_all(&mut comparison, &mut writer, plan, out).await.and_then(|planned| {
+        plan.refuse_empty(comparison.is_from_empty(), planned.deleted)?;
+        Ok(planned)
+    });
+    let planned = match planned {
         Ok(planned) => planned,
         Err(e) => {
             writer.abandon().await;
             return Err(e);
         }
     };
-    let same = comparison.same();
+    let (same, [left_out, _]) = (comparison.same(), comparison.left_out());
     let (tally, differ, commit) = if plan.dry_run {
         (planned, None, None)
     } else {
@@ -142,7 +194,7 @@ pub(crate) async fn transfer(from: &Place, to: &Place, plan: &Plan, out: &mut Ou
         (tally, Some(count(&mut Comparison::of(from, to), plan).await?), commit)
     };
     let (commit, dry_run) = (commit.as_deref(), plan.dry_run);
-    summarize(&Summary { tally, same, differ, commit, dry_run }, out)?;
+    summarize(&Summary { tally, same, left_out: &left_out, differ, commit, dry_run }, out)?;
     Ok(match (tally.conflicts, differ) {
         (0, None | Some(0)) => Exit::DONE,
         (0, Some(_)) => Exit::NO,

@@ -5,12 +5,12 @@ use crate::{
     exit::{Failure, Run},
     lines,
 };
-use kv_core::{Bytes, Directory, Entry, Key, Kv, Listing, Version};
+use kv_core::{Bytes, Directory, Entry, Key, Kv, LeftOut, Listing, Version};
 use std::{
     collections::{BTreeMap, btree_map},
     fs,
     io::{self, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// A place that can be read again and again.
@@ -24,6 +24,7 @@ pub(crate) enum Place {
 impl Place {
     /// Reads the lines of a file, or those of standard input; or opens a folder by its name.
     pub(crate) async fn of_file(file: Option<PathBuf>) -> Run<Self> {
+        let file = file.filter(|file| file != Path::new("-"));
         let name = file.as_deref().and_then(|file| file.to_str());
         if let Some(name) = name
             && let Some(folder) = Folder::named(name, &Directory::root(), Role::From)?
@@ -73,6 +74,14 @@ impl Place {
         }
     }
 
+    /// Begins to read it, in ascending order of the keys, and to note what it leaves out.
+    pub(super) fn told_side(&self) -> Side {
+        match self {
+            Self::Store(kv) => Side::Store(kv.list("").tell_left_out().entries()),
+            other => other.side(),
+        }
+    }
+
     /// Begins to read it, in ascending order of the keys.
     pub(super) fn side(&self) -> Side {
         match self {
@@ -107,6 +116,15 @@ impl Found {
 }
 
 impl Side {
+    /// Returns the names that are no keys, of what was read so far.
+    pub(super) fn left_out(&self) -> LeftOut {
+        match self {
+            Self::Store(listing) => listing.left_out(),
+            // A file whose name can be no key is an error.
+            Self::Folder(_) | Self::Lines(_) => LeftOut::default(),
+        }
+    }
+
     pub(super) async fn next(&mut self) -> Run<Option<Found>> {
         Ok(match self {
             Self::Store(listing) => listing.next().await.transpose()?.map(Found::of),

@@ -133,7 +133,52 @@ fn many_keys_go_over() {
     assert_eq!(place.ok(&["--store", &to, "export"]), lines);
     assert_eq!(place.ok(&["delete", "-r", "/"]), "deleted 5000\n");
     let emptied = "created 0, replaced 0, deleted 5000; 0 were the same; 0 differ now\n";
-    assert_eq!(place.ok(&["sync", &from, &to, "--delete"]), emptied);
+    let refused = place.run(&["sync", &from, &to, "--delete"]);
+    assert!(refused.code == 4 && refused.err.contains("--from-empty"), "{refused:?}");
+    assert_eq!(place.ok(&["sync", &from, &to, "--delete", "--max-delete", "5000"]), emptied);
+}
+
+#[test]
+fn a_place_that_is_the_other_or_lies_in_it_is_refused() {
+    let place = filled();
+    let at = |prefix: &str| format!("{}?prefix={prefix}", place.url("app"));
+    let (whole, part, beside) = (place.url("app"), at("app"), at("application"));
+    for (from, to) in [(&whole, &part), (&part, &whole), (&part, &part)] {
+        for command in ["copy", "sync"] {
+            let ended = place.run(&[command, from, to]);
+            assert!(ended.code == 2 && ended.err.contains("lies in the other"), "{from} {to}: {ended:?}");
+        }
+    }
+    place.ok(&["copy", &part, &beside]);
+    place.ok(&["copy", &whole, "dir:copy"]);
+    assert_eq!(place.run(&["copy", "dir:copy", "dir:copy/inside"]).code, 2);
+    assert_eq!(place.run(&["check", &part, &whole]).code, 1, "looking harms nobody");
+    assert_eq!(place.ok(&["export"]).lines().count(), 5);
+}
+
+#[test]
+fn a_dash_is_standard_input() {
+    let place = Place::redb();
+    let told = Ended::of(place.run_with(&["import", "-"], LINES.as_bytes()));
+    assert_eq!(
+        (told.code, &*told.out),
+        (0, "created 3, replaced 0, deleted 0; 0 were the same; 0 differ now\n")
+    );
+    assert_eq!(Ended::of(place.run_with(&["diff", "-"], LINES.as_bytes())).code, 0);
+}
+
+#[test]
+fn nothing_is_adopted_where_all_is_seen() {
+    let place = filled();
+    for (arguments, told) in [
+        (&["adopt"][..], "adopted 0\n"),
+        (&["adopt", "app", "--dry-run"], "would be adopted 0\n"),
+        (&["adopt", "--json"], "{\"v\":1,\"dry_run\":false,\"adopted\":0,\"left_out\":0}\n"),
+    ] {
+        let ended = place.run(arguments);
+        assert_eq!((ended.code, &*ended.out), (0, told), "{ended:?}");
+        assert!(ended.err.contains("nothing to adopt"), "{ended:?}");
+    }
 }
 
 #[test]

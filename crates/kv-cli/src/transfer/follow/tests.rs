@@ -9,8 +9,14 @@ use kv_core::Directory;
 use std::process::Command;
 use tokio::sync::oneshot;
 
-const PLAN: Plan =
-    Plan { replaces: true, deletes: true, max_delete: Some(10), dry_run: false, verbose: true };
+const PLAN: Plan = Plan {
+    replaces: true,
+    deletes: true,
+    max_delete: Some(10),
+    from_empty: false,
+    dry_run: false,
+    verbose: true,
+};
 
 /// Follows until the source has been changed as `changes` does it and the place has it.
 async fn followed(to: Place, changes: impl AsyncFnOnce(&Kv)) -> (Exit, String) {
