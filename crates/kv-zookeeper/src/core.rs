@@ -13,6 +13,7 @@ use crate::{
         session::Ephemeral,
     },
     lease::expiring::Expiring,
+    list::parked::Parked,
     lock::before::Before,
     names::Names,
     write::known::{Directories, Known},
@@ -48,6 +49,8 @@ pub(crate) struct Core {
     pub(crate) directories: Directories,
     /// Set once the nodes that count creations are there.
     pub(crate) is_prepared: AtomicBool,
+    /// The walks of listings that wait for their next page.
+    pub(crate) parked: Parked,
     /// The sessions of locks.
     pub(crate) sessions: Sessions<Arc<Ephemeral>>,
     /// The lines of contenders, by their locks.
@@ -91,6 +94,7 @@ impl Core {
             limits,
             directories: Directories::default(),
             is_prepared: AtomicBool::new(is_prepared),
+            parked: Parked::default(),
             expiring: Expiring::default(),
             leases: Mutex::default(),
             tasks: Tasks::default(),

@@ -66,7 +66,8 @@
 //!   creates included; a transaction has 128 conditions and writes at the most. The server's
 //!   `jute.maxbuffer` must not be less than its default: a request beyond it ends the connection.
 //! * The children of one node are listed whole by the server: a directory of a million keys is one
-//!   large answer, once for each page of a listing.
+//!   large answer. The names are kept for the next page of a listing, for ten seconds and of
+//!   sixteen listings at most; a page that comes later lists them anew.
 //! * Nodes without data that other tools made are directories. A directory that holds nothing is
 //!   cleared when the last key below it is deleted through the library. One whose last key expired
 //!   is cleared by the process that put the key, if it lives.
@@ -84,8 +85,8 @@
 //!   contender that waits for a lock or holds it checks every third of the TTL, by a request each,
 //!   that the node that it watches exists.
 //! * A delete of a key that this handle has neither read nor written lately, or that it remembers
-//!   as missing, reads the key first; and one more read finds out whether its directory is to be
-//!   cleared.
+//!   as missing, reads the key first; and one more read, which is sent with the deletion, finds out
+//!   whether its directory is to be cleared.
 //! * TLS trusts the given `ca` alone, and certificates must name the hosts as they are given: the
 //!   client has no setting for another name.
 //!

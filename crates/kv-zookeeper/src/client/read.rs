@@ -7,7 +7,7 @@ use super::{
 };
 use crate::error::Problem;
 use futures::{StreamExt, TryFutureExt, TryStreamExt, stream};
-use kv_core::{Error, ErrorKind, Result, backend::retry::RetrySafety, driver::ReadOptions};
+use kv_core::{Consistency, Error, ErrorKind, Result, backend::retry::RetrySafety, driver::ReadOptions};
 use std::pin::pin;
 
 /// The most requests of one read that are under way at once.
@@ -16,30 +16,24 @@ const REQUESTS: usize = 8;
 /// Reads several nodes, a hundred a request. A fresh read sees everything that was acknowledged
 /// before it: all requests go over one connection, so that one barrier before them is enough.
 pub(crate) async fn read(client: &Client, read: &ReadOptions, asks: &[Ask]) -> Result<Vec<Got>> {
-    read_on(client, read, asks, usize::MAX).await.map(|(_, got)| got)
+    read_some(client, read, asks, usize::MAX, None).await.map(|(_, got)| got)
 }
 
 /// Reads as [`read`] does, but stops after the request with which the answers exceed so many
-/// bytes.
+/// bytes, and needs no barrier on the connection of the generation that has `seen` one. Also
+/// returns the generation of the connection.
 pub(crate) async fn read_some(
     client: &Client,
     read: &ReadOptions,
     asks: &[Ask],
     bytes: usize,
-) -> Result<Vec<Got>> {
-    read_on(client, read, asks, bytes).await.map(|(_, got)| got)
-}
-
-/// Reads as [`read_some`] does, and also returns the generation of the connection.
-pub(crate) async fn read_on(
-    client: &Client,
-    read: &ReadOptions,
-    asks: &[Ask],
-    bytes: usize,
+    seen: Option<u64>,
 ) -> Result<(u64, Vec<Got>)> {
     let answer = Via::Any(client)
         .call(RetrySafety::Read, read.deadline, |connection| async move {
-            let barrier = connection.barrier_for(read.consistency).await;
+            let has_seen = seen == Some(connection.generation);
+            let consistency = if has_seen { Consistency::Stale } else { read.consistency };
+            let barrier = connection.barrier_for(consistency).await;
             // The requests are sent at once, one behind the other. With a limit of bytes the first
             // one goes alone: its answer shows whether the others are wanted.
             let mut first: Vec<_> = parts(asks).into_iter().map(|asks| request(&connection, asks)).collect();

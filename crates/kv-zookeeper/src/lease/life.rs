@@ -86,7 +86,7 @@ async fn begin(
         clock.sleep(ttl + late).await;
         if let Some(core) = store.upgrade() {
             for path in directories.iter().rev() {
-                directory::clear(&core, path, Deadline::default()).await;
+                directory::clear(&core, path, None, Deadline::default()).await;
             }
         }
     });

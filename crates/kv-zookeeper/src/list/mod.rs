@@ -1,7 +1,12 @@
 //! Lists directories: walks through the tree in the order of keys, many nodes a request.
 
 pub(crate) mod cursor;
+mod left_out;
+pub(crate) mod parked;
+mod place;
 pub(crate) mod read;
+
+pub(crate) use place::Visited;
 
 use crate::{
     client::{
@@ -12,11 +17,14 @@ use crate::{
     core::Core,
     names::OWN,
 };
-use cursor::{MOST, cursor, place};
+use cursor::{MOST, Note, cursor, place};
 use kv_core::{
     Directory, Entry, Item, Key, Position, Result,
     driver::{Cursor, ListOptions, Page, ReadOptions},
 };
+use left_out::LeftOut;
+use parked::Rest;
+use place::Place;
 use std::collections::BTreeMap;
 
 /// The number of nodes that the first request asks for, however large they may be. The following
@@ -29,55 +37,26 @@ const BYTES: usize = 1 << 20;
 /// any: so a deep tree costs one wait a level.
 const FEW: usize = 16;
 
-/// A node that the walk visited.
-#[derive(Debug)]
-pub(crate) struct Visited {
-    /// The key, or the name of the directory.
-    pub(crate) name: String,
-    pub(crate) path: String,
-    pub(crate) node: Node,
-    pub(crate) value: Vec<u8>,
-}
-
-/// The knowledge of one place in the order of keys.
-enum Place {
-    Node {
-        path: String,
-    },
-    /// An empty node with children: a directory, unless it is marked.
-    Maybe {
-        path: String,
-    },
-    Tree {
-        path: String,
-    },
-    Here(Visited),
-    /// A directory of which it is asked whether there are keys below, when only the children of a
-    /// directory are listed.
-    Fold {
-        path: String,
-    },
-    /// The same question, asked of the first child.
-    FoldChild {
-        child: String,
-    },
-    Directory,
-}
-
 /// A walk through what lies below a directory.
 pub(crate) struct Walk<'a> {
     core: &'a Core,
     read: &'a ReadOptions,
     recursive: bool,
+    /// What the names of all that lies below the directory begin with.
+    start: String,
     /// The place behind which the walk begins.
     after: Option<String>,
     places: BTreeMap<String, Place>,
-    pub(crate) size: usize,
-    /// The places and paths of the nodes that are no keys, if they are wanted.
-    left_out: Option<Vec<(String, String)>>,
+    size: usize,
+    /// The nodes that are no keys and are not told yet, if they are wanted.
+    left_out: Option<LeftOut>,
+    /// The connection on which everything is seen that was acknowledged before this page: one
+    /// barrier is enough for all that is read there.
+    seen_by: Option<u64>,
 }
 
 impl<'a> Walk<'a> {
+    /// Begins a walk, behind this place or anywhere.
     pub(crate) fn new(
         core: &'a Core,
         directory: &Directory,
@@ -85,9 +64,46 @@ impl<'a> Walk<'a> {
         after: Option<String>,
         read: &'a ReadOptions,
     ) -> Self {
-        let root = Place::Tree { path: core.names.directory(directory) };
-        let places = BTreeMap::from([(directory.start(), root)]);
-        Self { core, read, recursive, after, places, size: FIRST, left_out: None }
+        let (path, start) = (core.names.directory(directory), directory.start());
+        let places = BTreeMap::from([(start.clone(), Place::Tree { path })]);
+        Self { core, read, recursive, start, after, places, size: FIRST, left_out: None, seen_by: None }
+    }
+
+    /// Goes on with the walk that a page left, or begins behind that page.
+    pub(crate) fn resume(
+        core: &'a Core,
+        directory: &Directory,
+        recursive: bool,
+        from: Note,
+        read: &'a ReadOptions,
+    ) -> Self {
+        let Note { size, walk, after } = from;
+        let rest = core.parked.take(walk).filter(|rest| {
+            rest.start == directory.start()
+                && rest.recursive == recursive
+                && rest.consistency == read.consistency
+                && rest.last == after
+        });
+        match rest {
+            Some(Rest { start, after, places, left_out, .. }) => {
+                Self { core, read, recursive, start, after, places, size, left_out, seen_by: None }
+            }
+            None => Self { size, ..Self::new(core, directory, recursive, Some(after), read) },
+        }
+    }
+
+    /// Returns the cursor of the next page, which begins behind this place. With `goes_on` the walk
+    /// is kept for it, without what was read: that page reads it anew.
+    pub(crate) fn cursor(self, last: String, goes_on: bool) -> Cursor {
+        let Self { core, read, recursive, start, after, mut places, size, left_out, .. } = self;
+        let walk = if goes_on {
+            places.values_mut().for_each(Place::unread);
+            let (consistency, last) = (read.consistency, last.clone());
+            core.parked.park(Rest { start, recursive, consistency, last, after, places, left_out })
+        } else {
+            0
+        };
+        cursor(&Note { size, walk, after: last })
     }
 
     /// Takes the next place, if it is known.
@@ -121,7 +137,9 @@ impl<'a> Walk<'a> {
                 Place::Here(_) | Place::Directory => {}
             }
         }
-        let mut got = read_some(&self.core.client, self.read, &asks, BYTES).await?.into_iter();
+        let (on, got) = read_some(&self.core.client, self.read, &asks, BYTES, self.seen_by).await?;
+        self.seen_by = Some(on);
+        let mut got = got.into_iter();
         let (mut bytes, mut count, mut largest, mut is_cut) = (0, 0, 0, false);
         for (name, place) in asked {
             let two = matches!(place, Place::Maybe { .. }) || (deeper && matches!(place, Place::Node { .. }));
@@ -192,9 +210,10 @@ impl<'a> Walk<'a> {
             }
             (Place::FoldChild { .. }, _) => {
                 let Some(directory) = directory_of(&name) else { return Ok(()) };
-                let below = ListOptions::default().keys_only(true).limit(Some(1)).read(self.read.clone());
-                let found = Box::pin(page(self.core, &directory, None, &below)).await?;
-                if !found.items.is_empty() {
+                let mut below = Self::new(self.core, &directory, true, None, self.read);
+                below.seen_by = self.seen_by;
+                let found = Box::pin(below.items(1, true)).await?;
+                if !found.0.is_empty() {
                     self.places.insert(name, Place::Directory);
                 }
             }
@@ -228,25 +247,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Notes a node that is no key, and none that stores or the server keep for themselves.
-    fn leave_out(&mut self, start: &str, path: &str, child: &str) {
-        let place = format!("{start}{child}");
-        if child == OWN || (path == "/" && child == "zookeeper") || !self.is_after(&place) {
-            return;
-        }
-        if let Some(left_out) = &mut self.left_out {
-            left_out.push((place, format!("{}/{child}", if path == "/" { "" } else { path })));
-        }
-    }
-
-    /// Notes what was left out up to this place, or up to the end. What lies behind is seen again by
-    /// the next page.
-    fn note_left_out(&self, last: Option<&str>, options: &ListOptions) {
-        let noted =
-            self.left_out.iter().flatten().filter(|(place, _)| last.is_none_or(|last| **place <= *last));
-        noted.for_each(|(_, path)| options.left_out.note(path));
-    }
-
     /// Returns the next nodes, in order: at most so many, and of about so many bytes. The answer
     /// is empty at the end alone.
     pub(crate) async fn nodes(&mut self, most: usize, most_bytes: usize) -> Result<Vec<Visited>> {
@@ -264,6 +264,42 @@ impl<'a> Walk<'a> {
         }
         Ok(nodes)
     }
+
+    /// Returns the next items, in order, and the place with which they end: at most so many, and
+    /// of about a page's bytes.
+    async fn items(&mut self, most: usize, keys_only: bool) -> Result<(Vec<Item>, Option<String>)> {
+        let (mut items, mut bytes, mut last) = (Vec::new(), 0, None);
+        while items.len() < most && bytes < BYTES {
+            let item = match self.next() {
+                Some((name, Place::Directory)) => match directory_of(&name) {
+                    Some(child) => Item::Directory(child),
+                    None => continue,
+                },
+                Some((name, Place::Here(visited))) => {
+                    last = Some(name);
+                    let Some(key) = Key::from_stored(&visited.name).filter(|_| visited.node.is_key) else {
+                        continue;
+                    };
+                    let at = visited.node.at;
+                    bytes += visited.value.len();
+                    match keys_only {
+                        true => Item::Key(key, at),
+                        false => Item::Entry(Entry::new(key, visited.value, at)),
+                    }
+                }
+                Some(_) => continue,
+                None if self.is_over() => break,
+                None => {
+                    // Even a limit of one is only met by the first key, which may lie deep.
+                    self.ask((most - items.len()).max(16)).await?;
+                    continue;
+                }
+            };
+            last = Some(item.position().start());
+            items.push(item);
+        }
+        Ok((items, last))
+    }
 }
 
 /// Returns the directory of the place with this name.
@@ -278,48 +314,23 @@ pub(crate) async fn page(
     from: Option<&Cursor>,
     options: &ListOptions,
 ) -> Result<Page> {
-    let from = place(from, directory)?;
-    let size = from.as_ref().map(|(size, _)| *size);
-    let after = from.map(|(_, after)| after).or_else(|| options.start_after.as_ref().map(Position::start));
-    let mut walk = Walk::new(core, directory, options.recursive, after, &options.read);
-    walk.size = size.unwrap_or(walk.size);
-    walk.left_out = options.left_out.is_wanted().then(Vec::new);
-    let most = options.limit.unwrap_or(MOST).clamp(1, MOST);
-    let (mut items, mut bytes, mut last) = (Vec::new(), 0, None);
-    while items.len() < most && bytes < BYTES {
-        let item = match walk.next() {
-            Some((name, Place::Directory)) => match directory_of(&name) {
-                Some(child) => Item::Directory(child),
-                None => continue,
-            },
-            Some((name, Place::Here(visited))) => {
-                last = Some(name);
-                let Some(key) = Key::from_stored(&visited.name).filter(|_| visited.node.is_key) else {
-                    continue;
-                };
-                let at = visited.node.at;
-                bytes += visited.value.len();
-                match options.keys_only {
-                    true => Item::Key(key, at),
-                    false => Item::Entry(Entry::new(key, visited.value, at)),
-                }
-            }
-            Some(_) => continue,
-            None if walk.is_over() => {
-                walk.note_left_out(None, options);
-                return Ok(Page { items, next: None });
-            }
-            None => {
-                // Even a limit of one is only met by the first key, which may lie deep.
-                walk.ask((most - items.len()).max(16)).await?;
-                continue;
-            }
-        };
-        last = Some(item.position().start());
-        items.push(item);
+    let (recursive, read) = (options.recursive, &options.read);
+    let mut walk = match place(from, directory)? {
+        Some(note) => Walk::resume(core, directory, recursive, note, read),
+        None => {
+            let after = options.start_after.as_ref().map(Position::start);
+            Walk::new(core, directory, recursive, after, read)
+        }
+    };
+    if options.left_out.is_wanted() {
+        walk.left_out.get_or_insert_default();
     }
-    let last = if walk.is_over() { None } else { last };
-    walk.note_left_out(last.as_deref(), options);
-    let next = last.map(|last| cursor(walk.size, &last));
+    let most = options.limit.unwrap_or(MOST).clamp(1, MOST);
+    let (items, last) = walk.items(most, options.keys_only).await?;
+    // Nobody asks on who has got as many items as were wanted.
+    let goes_on = options.limit.is_none_or(|limit| items.len() < limit);
+    let last = last.filter(|_| !walk.is_over());
+    walk.note_left_out(last.as_deref(), &options.left_out);
+    let next = last.map(|last| walk.cursor(last, goes_on));
     Ok(Page { items, next })
 }

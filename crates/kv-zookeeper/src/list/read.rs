@@ -4,7 +4,7 @@ use crate::{
     client::{
         multi::{Ask, Got, request},
         node::{Mark, Node},
-        read::read_on,
+        read::read_some,
         via::Via,
     },
     core::Core,
@@ -35,7 +35,7 @@ pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result
 /// Reads several keys, in their order: [`Store::get_many`](kv_core::driver::Store::get_many).
 pub(crate) async fn get_many(core: &Core, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
     let asked: Vec<_> = keys.iter().collect();
-    let found = look(core, &asked, options).await?;
+    let found = look(core, &asked, options, None).await?;
     Ok(keys.iter().zip(found).map(|(key, found)| found.entry(key)).collect())
 }
 
@@ -63,17 +63,34 @@ pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Res
     Ok(answer.await?.unwrap_or_default())
 }
 
-/// Reads several keys, in their order, and remembers their nodes.
+/// Reads several keys, in their order, and remembers their nodes. It needs no barrier on the
+/// connection of the generation that has `seen` one.
+pub(crate) async fn look(
+    core: &Core,
+    keys: &[&Key],
+    options: &ReadOptions,
+    seen: Option<u64>,
+) -> Result<Vec<Found>> {
+    let (generation, got) = read_some(&core.client, options, &asks(core, keys), usize::MAX, seen).await?;
+    Ok(found(core, keys, generation, got))
+}
+
+/// Returns the reads by which these keys are looked at.
 ///
 /// The count of a slot is read before its keys, and a mark behind its key. So a change in between
 /// is found by the conditions of the write that relies on this read.
-pub(crate) async fn look(core: &Core, keys: &[&Key], options: &ReadOptions) -> Result<Vec<Found>> {
+pub(crate) fn asks(core: &Core, keys: &[&Key]) -> Vec<Ask> {
     let slots: BTreeSet<_> = keys.iter().map(|key| slot(key)).collect();
     let mut asks: Vec<_> = slots.iter().map(|&slot| Ask::Data(core.names.slot_node(slot))).collect();
     for key in keys {
         asks.extend(Ask::marked(core.names.key(key)));
     }
-    let (generation, got) = read_on(&core.client, options, &asks, usize::MAX).await?;
+    asks
+}
+
+/// Returns what these reads found, on the connection of this generation, and remembers it.
+pub(crate) fn found(core: &Core, keys: &[&Key], generation: u64, got: Vec<Got>) -> Vec<Found> {
+    let slots: BTreeSet<_> = keys.iter().map(|key| slot(key)).collect();
     let mut got = got.into_iter();
     let mut epochs = [None; SLOTS];
     for &slot in &slots {
@@ -100,11 +117,11 @@ pub(crate) async fn look(core: &Core, keys: &[&Key], options: &ReadOptions) -> R
             None => known.forget(key),
         }
     }
-    Ok(found)
+    found
 }
 
 /// Reads one key, and remembers its node.
 pub(crate) async fn look_one(core: &Core, key: &Key, options: &ReadOptions) -> Result<Found> {
-    let found = look(core, &[key], options).await?.pop();
+    let found = look(core, &[key], options, None).await?.pop();
     found.ok_or_else(|| Error::new(ErrorKind::Corrupt, "the server answered no read"))
 }

@@ -1,12 +1,12 @@
 //! Makes directories when keys are put in them, clears them when they are empty, and makes the
 //! store's own nodes.
 
-use super::op::{Op, send};
+use super::op::{Beside, Op, send};
 use crate::{
     client::{node::OWNED, via::Via},
     core::Core,
     error::{Answer, Problem, Said},
-    list::read::look_one,
+    list::read::{Found, look_one},
     names::{Named, parent, slot::slot},
 };
 use kv_core::{
@@ -86,22 +86,28 @@ async fn make_each(core: &Core, paths: &[String], data: &[u8], deadline: Deadlin
 /// Clears several directories as [`clear`] does, the deepest first.
 pub(crate) async fn clear_all(core: &Core, paths: &BTreeSet<String>, deadline: Deadline) {
     for path in paths.iter().rev() {
-        clear(core, path, deadline).await;
+        clear(core, path, None, deadline).await;
     }
 }
 
 /// Deletes an empty directory, and then those above it that are empty, whether or not the
-/// directory itself still exists. Nothing is lost where this fails: nobody sees an empty
-/// directory.
-pub(crate) async fn clear(core: &Core, path: &str, deadline: Deadline) {
-    let mut path = path;
+/// directory itself still exists. The directory may have been looked at already. Nothing is lost
+/// where this fails: nobody sees an empty directory.
+pub(crate) async fn clear(core: &Core, path: &str, looked: Option<Found>, deadline: Deadline) {
+    let (mut path, mut looked) = (path, looked);
     while path.len() > core.names.root().len() {
         // Nothing else lies below the root.
         let Some(Named::Key(key)) = core.names.parse(path) else { return };
         // A stale read is enough: the server refuses to delete the node if another client has just
         // put something there.
         let read = ReadOptions::default().consistency(Consistency::Stale).deadline(deadline);
-        let Ok(found) = look_one(core, &key, &read).await else { return };
+        let found = match looked.take() {
+            Some(found) => found,
+            None => match look_one(core, &key, &read).await {
+                Ok(found) => found,
+                Err(_) => return,
+            },
+        };
         let Some(node) = found.seen.node else {
             path = parent(path);
             continue;
@@ -115,9 +121,8 @@ pub(crate) async fn clear(core: &Core, path: &str, deadline: Deadline) {
             Op::Check { path: core.names.slot_node(slot(&key)), version: Some(epoch) },
             Op::Delete { path: path.to_owned(), version: Some(node.version) },
         ];
-        let seen_on = [found.seen.generation].into();
-        match send(core, Via::Any(&core.client), RetrySafety::Repeatable, deadline, ops.iter(), &seen_on)
-            .await
+        let beside = Beside { seen_on: [found.seen.generation].into(), ..Beside::default() };
+        match send(core, Via::Any(&core.client), RetrySafety::Repeatable, deadline, ops.iter(), &beside).await
         {
             Ok(Ok(_)) => path = parent(path),
             // Another creation counted up the slot, or there is another connection: this directory

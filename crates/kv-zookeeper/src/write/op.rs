@@ -1,12 +1,16 @@
 //! Sends the operations of one request, of which the server does all or none.
 
 use crate::{
-    client::via::Via,
+    client::{
+        multi::{Ask, Got, request},
+        via::Via,
+    },
     core::Core,
     error::{Answer, Problem, Said},
 };
+use futures::FutureExt;
 use kv_core::{Bytes, Result, backend::retry::RetrySafety, driver::Deadline};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::OnceLock};
 use zookeeper_client::{CreateMode, MultiWriteResult};
 
 /// One operation of a request.
@@ -30,17 +34,37 @@ impl Op {
     }
 }
 
-/// Sends a request, unless the connection is another than the one on which everything was seen
-/// that the request relies on. Also returns the generation of the connection under which the
-/// results may be remembered.
+/// What belongs to a request that is sent.
+#[derive(Default)]
+pub(crate) struct Beside {
+    /// The generations of the connections on which everything was seen that the request relies on:
+    /// on another one it is not sent.
+    pub(crate) seen_on: BTreeSet<u64>,
+    /// What is read behind the request, without waiting for its answer: of what it was done to.
+    pub(crate) asks: Vec<Ask>,
+    /// Set to the generation of the connection on which it is sent, where that is the one of reads.
+    /// The answer comes there in the order of writes, also that of a request that is refused.
+    pub(crate) sent_on: OnceLock<u64>,
+}
+
+/// The answer to a request that was done.
+pub(crate) struct Sent {
+    /// The generation of the connection under which the results may be remembered.
+    pub(crate) generation: u64,
+    pub(crate) results: Vec<MultiWriteResult>,
+    /// What was read behind it; empty where that failed.
+    pub(crate) got: Vec<Got>,
+}
+
+/// Sends a request.
 pub(crate) async fn send<'a>(
     core: &Core,
     via: Via<'_>,
     safety: RetrySafety,
     deadline: Deadline,
     ops: impl Iterator<Item = &'a Op> + Clone + Send + Sync,
-    seen_on: &BTreeSet<u64>,
-) -> Result<Result<(u64, Vec<MultiWriteResult>), Answer>> {
+    beside: &Beside,
+) -> Result<Result<Sent, Answer>> {
     let options = &core.client.options;
     let sent = via.call(safety, deadline, |connection| {
         let ops = ops.clone();
@@ -49,8 +73,11 @@ pub(crate) async fn send<'a>(
                 Via::Any(_) => connection.generation,
                 Via::Own(_) => core.known().generation(),
             };
-            if seen_on.iter().any(|&on| on != generation) {
+            if beside.seen_on.iter().any(|&on| on != generation) {
                 return Ok(None);
+            }
+            if matches!(via, Via::Any(_)) {
+                let _ = beside.sent_on.set(generation);
             }
             let mut writer = connection.session.new_multi_writer();
             for op in ops {
@@ -64,7 +91,16 @@ pub(crate) async fn send<'a>(
                 }
             }
             let done = writer.commit();
-            Ok::<_, Problem>(Some((generation, done.await?)))
+            let mut got = Box::pin(request(&connection, &beside.asks));
+            // The first poll sends it, if there is anything to read.
+            let early = if beside.asks.is_empty() { None } else { got.as_mut().now_or_never() };
+            let results = done.await?;
+            let got = match early {
+                Some(got) => got,
+                None if beside.asks.is_empty() => Ok(Vec::new()),
+                None => got.await,
+            };
+            Ok::<_, Problem>(Some(Sent { generation, results, got: got.unwrap_or_default() }))
         }
     });
     let has_changed = Answer { said: Said::BadVersion, at: usize::MAX, is_repeat: false };

@@ -1,7 +1,7 @@
 //! Remembers what a request did, and clears the directories that it emptied.
 
 use super::{
-    directory::clear_all,
+    directory::{clear, clear_all},
     known::Seen,
     plan::{Act, Plan},
     request::{Request, Subject, is_forever},
@@ -10,6 +10,7 @@ use crate::{
     client::node::{Mark, Node},
     core::Core,
     lease::life::Life,
+    list::read::Found,
     names::{
         parent,
         slot::{SLOTS, slot},
@@ -26,6 +27,8 @@ pub(crate) struct Stamp {
     pub(crate) version: Version,
     pub(crate) epochs: [Option<i32>; SLOTS],
     pub(crate) generation: u64,
+    /// The directory of a deleted key, as it was behind the deletion.
+    pub(crate) looked: Option<(String, Found)>,
 }
 
 /// Remembers the written nodes, and clears directories that lost their last key.
@@ -34,7 +37,7 @@ pub(crate) async fn settle(
     request: &Request<'_>,
     subjects: &[Subject],
     plan: Plan,
-    stamp: &Stamp,
+    stamp: Stamp,
     deadline: Deadline,
 ) {
     core.directories.are(plan.ancestors.iter().map(String::as_str));
@@ -92,6 +95,11 @@ pub(crate) async fn settle(
             }
             None => known.forget(&subject.key),
         }
+    }
+    if let Some((path, found)) = stamp.looked
+        && emptied.remove(&path)
+    {
+        clear(core, &path, Some(found), deadline).await;
     }
     clear_all(core, &emptied, deadline).await;
 }

@@ -5,10 +5,7 @@ use crate::{
     client::{multi::BATCH, via::Via},
     core::Core,
     error::{Answer, Problem, Said},
-    list::{
-        Visited, Walk,
-        cursor::{cursor, place},
-    },
+    list::{Visited, Walk, cursor::place},
     names::{Names, parent},
 };
 use kv_core::{
@@ -32,12 +29,15 @@ pub(crate) async fn delete_tree(
 ) -> Result<Batch> {
     let deadline = options.deadline;
     let from = place(from, directory)?;
-    let (size, after) = from.map_or((None, None), |(size, after)| (Some(size), Some(after)));
+    let after = from.as_ref().map(|note| note.after.clone());
     let read = ReadOptions::default().deadline(deadline);
-    let mut walk = Walk::new(core, directory, true, after.clone(), &read);
-    walk.size = size.unwrap_or(walk.size);
+    let mut walk = match from {
+        Some(note) => Walk::resume(core, directory, true, note, &read),
+        None => Walk::new(core, directory, true, None, &read),
+    };
     let nodes = walk.nodes(MOST, MOST_BYTES).await?;
-    let next = nodes.last().filter(|_| !walk.is_over()).map(|last| cursor(walk.size, &last.name));
+    let next = nodes.last().filter(|_| !walk.is_over()).map(|last| last.name.clone());
+    let next = next.map(|last| walk.cursor(last, true));
     // There may be more below the last node, and so below its ancestors.
     let last = nodes.last().filter(|_| next.is_some()).map(|last| format!("{}/", last.name));
     // Directories that earlier batches had to leave because something below them comes in this
@@ -53,10 +53,11 @@ pub(crate) async fn delete_tree(
         let has_more = last.as_ref().is_some_and(|last| last.starts_with(&format!("{}/", node.name)));
         if has_more { cut.push(node) } else { whole.push(node) }
     }
-    let mut deleted = 0;
-    for nodes in whole.chunks(BATCH) {
-        forget(core, nodes);
-        if at_once(core, nodes, deadline).await? {
+    forget(core, &whole);
+    let parts: Vec<_> = whole.chunks(BATCH).collect();
+    let (mut deleted, done) = (0, at_once(core, &parts, deadline).await?);
+    for (nodes, is_done) in parts.into_iter().zip(done) {
+        if is_done {
             deleted += nodes.iter().filter(|node| node.node.is_key).count() as u64;
             continue;
         }
@@ -86,22 +87,34 @@ fn forget(core: &Core, nodes: &[Visited]) {
     }
 }
 
-/// Deletes all of these nodes, or none: `false` where one of them cannot be deleted.
-async fn at_once(core: &Core, nodes: &[Visited], deadline: Deadline) -> Result<bool> {
+/// Deletes of each part all nodes, or none: `false` where one of them cannot be deleted. The
+/// requests are sent one behind the other without waiting, and are done in that order.
+async fn at_once(core: &Core, parts: &[&[Visited]], deadline: Deadline) -> Result<Vec<bool>> {
     let done = Via::Any(&core.client)
         .call(RetrySafety::Write, deadline, |connection| async move {
-            let mut writer = connection.session.new_multi_writer();
-            for Visited { path, node, .. } in nodes {
-                if node.mark.is_some_and(|mark| !mark.has_children) {
-                    writer.add_delete(&Names::mark(path), None)?;
+            let mut asked = Vec::with_capacity(parts.len());
+            for nodes in parts {
+                let mut writer = connection.session.new_multi_writer();
+                for Visited { path, node, .. } in *nodes {
+                    if node.mark.is_some_and(|mark| !mark.has_children) {
+                        writer.add_delete(&Names::mark(path), None)?;
+                    }
+                    writer.add_delete(path, None)?;
                 }
-                writer.add_delete(path, None)?;
+                asked.push(writer.commit());
             }
-            let done = writer.commit();
-            Ok::<_, Problem>(done.await?)
+            let mut done = Vec::with_capacity(asked.len());
+            for answer in asked {
+                done.push(match answer.await.map_err(Problem::from) {
+                    Ok(_) => true,
+                    Err(Problem { error, at }) if Answer::of(&error, at).is_some() => false,
+                    Err(problem) => return Err(problem),
+                });
+            }
+            Ok(done)
         })
         .await?;
-    Ok(done.is_ok())
+    done.map_err(Answer::unexpected)
 }
 
 /// Deletes each of these nodes by a request of its own, and returns for each whether it was

@@ -6,7 +6,7 @@
 
 use super::{
     directory::{make, prepare},
-    op::send,
+    op::{Beside, Sent, send},
     plan::{Act, For, Look, Plan},
     request::{Done, Request, Subject, first_false, subjects},
     settle::{Stamp, settle},
@@ -21,7 +21,7 @@ use crate::{
     error::{Answer, Problem, Said, failed},
     lease::life::Life,
     list::read,
-    names::slot::SLOTS,
+    names::{Named, parent, slot::SLOTS},
 };
 use kv_core::{
     Condition, Consistency, Error, ErrorKind, Key, Result, Version,
@@ -53,12 +53,15 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
     // The answer of a member that is behind is as good as what is remembered.
     let mut look = (!is_known).then_some(Consistency::Stale);
     let (mut attempts, mut tries, mut unheld) = (Attempts::default(), 0, BTreeSet::new());
+    // The connection on which the request was refused, in the order of all writes: whatever is read
+    // there is as fresh as behind a barrier.
+    let mut refused_on = None;
     loop {
         let fresh = look == Some(Consistency::Linearizable);
         if let Some(consistency) = look {
             let keys: Vec<_> = subjects.iter().map(|subject| &subject.key).collect();
             let options = ReadOptions::default().consistency(consistency).deadline(deadline);
-            let found = read::look(core, &keys, &options).await?;
+            let found = read::look(core, &keys, &options, refused_on.take()).await?;
             if !fresh && found.iter().any(|found| found.seen.epoch.is_none()) {
                 // Without a count of the slot the server has nothing to check the read by.
                 look = Some(Consistency::Linearizable);
@@ -72,7 +75,9 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
             if fresh {
                 return Ok(Done::Refused(failed));
             }
-            look = Some(Consistency::Linearizable);
+            // Where the version is newer than what is remembered, a member may well know it.
+            let is_newer = look.is_none() && is_newer(&request.conditions[failed], &subjects);
+            look = Some(if is_newer { Consistency::Stale } else { Consistency::Linearizable });
             continue;
         }
         let plan = match Plan::new(core, request, &subjects, fresh) {
@@ -92,14 +97,16 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
             // The key was missing when it was read.
             return Ok(Done::Committed { at: Version::new(0, 0), were: plan.were });
         }
-        let answer = match commit(core, request, &plan, &subjects, deadline).await? {
-            Ok(at) => {
-                let were = plan.were.clone();
-                settle(core, request, &subjects, plan, &at, deadline).await;
-                return Ok(Done::Committed { at: at.version, were });
+        let beside = beside(core, &plan, &subjects);
+        let answer = match commit(core, request, &plan, &subjects, &beside, deadline).await? {
+            Ok(stamp) => {
+                let (at, were) = (stamp.version, plan.were.clone());
+                settle(core, request, &subjects, plan, stamp, deadline).await;
+                return Ok(Done::Committed { at, were });
             }
             Err(answer) => answer,
         };
+        refused_on = beside.sent_on.get().copied().filter(|_| answer.at != usize::MAX);
         let has_changed = again(core, &plan, answer, &mut unheld, deadline).await?;
         look = has_changed.then_some(Consistency::Linearizable);
         tries += 1;
@@ -116,12 +123,38 @@ pub(crate) async fn run(core: &Core, request: &Request<'_>) -> Result<Done> {
     }
 }
 
+/// Returns whether a condition asks for a version that is newer than the one that is known.
+fn is_newer(condition: &Condition, subjects: &[Subject]) -> bool {
+    let Condition::Version(key, expected) = condition else { return false };
+    let seen = subjects.iter().find(|subject| subject.key == *key).and_then(|subject| subject.seen);
+    seen.and_then(|seen| seen.at()).is_none_or(|at| at < *expected)
+}
+
+/// Returns what belongs to the plan: what it relies on, and the look at the directory that a single
+/// deletion may leave empty.
+fn beside(core: &Core, plan: &Plan, subjects: &[Subject]) -> Beside {
+    let seen_on = subjects.iter().filter_map(|subject| subject.seen).map(|seen| seen.generation).collect();
+    let directory = emptied(core, plan, subjects);
+    let asks = directory.map(|key| read::asks(core, &[&key])).unwrap_or_default();
+    Beside { seen_on, asks, ..Beside::default() }
+}
+
+/// Returns the directory of the key that a plan deletes, and nothing else.
+fn emptied(core: &Core, plan: &Plan, subjects: &[Subject]) -> Option<Key> {
+    let ([Act::Remove], [subject]) = (&*plan.acts, subjects) else { return None };
+    match core.names.parse(parent(&subject.path)) {
+        Some(Named::Key(key)) => Some(key),
+        _ => None,
+    }
+}
+
 /// Sends the plan, and returns the server's results.
 async fn commit(
     core: &Core,
     request: &Request<'_>,
     plan: &Plan,
     subjects: &[Subject],
+    beside: &Beside,
     deadline: Deadline,
 ) -> Result<Result<Stamp, Answer>> {
     let long: usize = plan.ancestors.iter().map(String::len).sum();
@@ -131,17 +164,21 @@ async fn commit(
     }
     if plan.ops.is_empty() {
         let (version, generation) = (Version::new(0, 0), core.known().generation());
-        return Ok(Ok(Stamp { version, epochs: [None; SLOTS], generation }));
+        return Ok(Ok(Stamp { version, epochs: [None; SLOTS], generation, looked: None }));
     }
     let via = match &request.life {
         Life::Own { session, .. } => Via::Own(session),
         Life::Forever => Via::Any(&core.client),
     };
-    let seen_on = subjects.iter().filter_map(|subject| subject.seen).map(|seen| seen.generation).collect();
     let ops = plan.ops.iter().map(|(op, _)| op);
-    let answer = send(core, via, RetrySafety::Write, deadline, ops, &seen_on).await?;
-    Ok(answer.map(|(generation, results)| {
-        let mut stamp = Stamp { version: Version::new(0, 0), epochs: plan.epochs, generation };
+    let answer = send(core, via, RetrySafety::Write, deadline, ops, beside).await?;
+    Ok(answer.map(|Sent { generation, results, got }| {
+        let directory = emptied(core, plan, subjects).filter(|_| !got.is_empty());
+        let looked = directory.and_then(|key| {
+            let found = read::found(core, &[&key], generation, got).pop()?;
+            Some((core.names.key(&key), found))
+        });
+        let mut stamp = Stamp { version: Version::new(0, 0), epochs: plan.epochs, generation, looked };
         for (result, (_, why)) in results.iter().zip(&plan.ops) {
             let (MultiWriteResult::SetData { stat } | MultiWriteResult::Create { stat, .. }) = result else {
                 continue;
