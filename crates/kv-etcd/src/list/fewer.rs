@@ -1,6 +1,6 @@
 //! Asks for fewer values where many are too much: how large values are, only an answer tells.
 
-use kv_core::{ErrorKind, Result, driver::Deadline};
+use kv_core::{Error, ErrorKind, Result, driver::Deadline};
 use std::future::Future;
 
 /// Sets how many times fewer keys a request asks for than the one before it, and how many times
@@ -25,7 +25,7 @@ where
             _ => Deadline::after(deadline.remaining() / 3),
         };
         match ask(count, within).await {
-            Err(e) if count > 1 && (e.is_transient() || e.kind() == ErrorKind::TooLarge) => {
+            Err(e) if count > 1 && is_too_much(&e) => {
                 tracing::debug!(error = %e, count, "asking for fewer keys");
                 count = count.div_ceil(STEP);
             }
@@ -34,10 +34,14 @@ where
     }
 }
 
+/// Tells whether a request for fewer keys may be answered where this is the error of one for many.
+pub(super) fn is_too_much(error: &Error) -> bool {
+    error.is_transient() || error.kind() == ErrorKind::TooLarge
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kv_core::Error;
     use std::{sync::Mutex, time::Duration};
 
     /// Returns the counts that are asked for where only so many are answered, and how that ends.

@@ -7,28 +7,25 @@ pub(crate) use fewer::fewer;
 pub(crate) use read::{exists, get, get_many, purpose, read_names, reading};
 
 use crate::{
-    client::{
-        answer::{entry, revision, version},
-        limits::MOST_OPS,
-    },
+    client::answer::{entry, revision, version},
     core::Core,
     error::says,
     names::{after, behind, owned},
 };
 use etcd_client::KeyValue;
-use fewer::STEP;
+use fewer::{STEP, is_too_much};
 use kv_core::{
     Directory, Error, ErrorKind, Item, Position, Result,
-    driver::{Cursor, ListOptions, Page, ReadOptions},
+    driver::{Cursor, Deadline, ListOptions, Page, ReadOptions},
 };
 
 /// Counts the keys that the first page asks for, so that most directories are one page; the
 /// following pages ask for as many as fill [`PAGE_BYTES`] by what was seen.
 const FIRST: usize = 512;
 const MOST: usize = 4096;
-/// Sets how many times more keys a page asks for than the one before it, of which fewer came than
-/// were asked for first.
-const SLOWLY: usize = 4;
+/// Counts the keys whose values are asked for first where a page of [`FIRST`] was too much, and of
+/// a page of names.
+const FEWER: usize = 64;
 const PAGE_BYTES: usize = 1 << 20;
 
 /// The place at which a page begins, as a cursor holds it.
@@ -94,6 +91,13 @@ pub(crate) async fn page(
     };
     let answer = match keys_only {
         true => read(most, deadline).await.map(|answer| (most, answer)),
+        false if token.revision == 0 && most > FEWER => {
+            // Nothing is known of the values yet, and most of the time is left for fewer.
+            match read(most, Deadline::after(deadline.remaining() / 6)).await {
+                Err(e) if is_too_much(&e) => fewer(FEWER, deadline, read).await,
+                answer => answer.map(|answer| (most, answer)),
+            }
+        }
         false => fewer(most, deadline, read).await,
     };
     let (size, mut answer) = answer.map_err(|e| match says(&e, "has been compacted") {
@@ -107,12 +111,10 @@ pub(crate) async fn page(
     let at = if token.revision > 0 { token.revision } else { revision(answer.header())? };
     let (more, kvs) = (answer.more(), answer.take_kvs());
     let last = kvs.last().map(|kv| kv.key().to_vec());
-    // Where so many were too much, the rest may be as large.
-    let growth = if size < most { SLOWLY } else { STEP };
-    let mut next_page = next_size(&kvs).min(size.saturating_mul(growth));
+    let mut next_page = next_size(&kvs).min(size.saturating_mul(STEP));
     let (mut items, deep) = items(core, directory, options, kvs);
     if !options.recursive && !options.keys_only {
-        let filled = fill(core, items, at, size.min(MOST_OPS), &options.read).await?;
+        let filled = fill(core, items, at, size.min(FEWER), &options.read).await?;
         next_page = next_page.min(filled.next_size);
         if let Some(start) = filled.next {
             let next = PageToken { revision: at, size: next_page, start }.cursor();

@@ -74,7 +74,7 @@ pub(crate) async fn transact(
 
 /// Gives the leases of TTLs to no further puts; returns whether there are any.
 fn are_over(core: &Core, lives: &[Option<Life>]) -> bool {
-    lives.iter().flatten().fold(false, |any, life| life.is_over(core) || any)
+    lives.iter().flatten().filter(|life| life.is_over(core)).count() > 0
 }
 
 /// Returns which condition was not true.
