@@ -48,7 +48,8 @@
 //! their own, [`Base`] for a live server, [`Proxy`] for the troubles of a link, [`ensemble`] for a
 //! cluster under fire, [`Mirror`] for what a watch tells. Some tests are the same on several
 //! servers, of which they take more than a harness gives: [`cluster`], [`partition`] and
-//! [`failover`], [`opening`], [`tls`], [`rights`], [`repeat`], [`requests`] and [`leavings`].
+//! [`failover`], [`opening`], [`tls`], [`rights`], [`repeat`], [`requests`], [`crowds`] and
+//! [`leavings`].
 
 mod base;
 mod case;
@@ -56,6 +57,7 @@ pub mod cases;
 mod certificates;
 pub mod check;
 pub mod cluster;
+pub mod crowds;
 pub mod ensemble;
 pub mod failover;
 mod harness;

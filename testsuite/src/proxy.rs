@@ -86,6 +86,8 @@ struct Rules {
     /// Answers are held as soon as a request with these bytes passes.
     trap: Option<Arc<[u8]>>,
     trapped: bool,
+    /// The server has answered behind the trap.
+    answered: bool,
     /// The answer that connections get in place of the server's.
     answer: Option<Arc<[u8]>>,
     /// Connections of an earlier generation end.
@@ -207,7 +209,9 @@ impl Proxy {
     /// on.
     pub fn hold_answer_to(&self, request: impl AsRef<[u8]>) {
         let trap = Some(request.as_ref().into());
-        self.change(|rules| (rules.trap, rules.trapped, rules.hold_answers) = (trap, false, false));
+        self.change(|rules| {
+            (rules.trap, rules.trapped, rules.answered, rules.hold_answers) = (trap, false, false, false);
+        });
     }
 
     /// Freezes the answers as [`hold_answer_to`](Self::hold_answer_to) does, at the next request,
@@ -231,6 +235,13 @@ impl Proxy {
     pub async fn trapped(&self) {
         // The sender is ours, so waiting cannot fail.
         let _ = self.shared.rules.subscribe().wait_for(|rules| rules.trapped).await;
+    }
+
+    /// Waits until the server has answered behind the request that
+    /// [`hold_answer_to`](Self::hold_answer_to) names: a client that is alone on its link has its
+    /// answer held then. Cancel safe.
+    pub async fn answered(&self) {
+        let _ = self.shared.rules.subscribe().wait_for(|rules| rules.answered).await;
     }
 
     /// Waits until more than so many bytes have reached clients, as [`Traffic::to_client`] counts
@@ -405,8 +416,15 @@ async fn pump(
     let mut passed = Vec::new();
     let gone = |_| io::Error::other("the proxy is gone");
     loop {
-        rules.wait_for(|rules| !rules.hold(number, way)).await.map_err(gone)?;
+        // An answer is read before it is held, so that it is known to be there.
+        if way == Way::ToServer {
+            rules.wait_for(|rules| !rules.hold(number, way)).await.map_err(gone)?;
+        }
         let read = from.read(&mut piece).await?;
+        if way == Way::ToClient {
+            let comes = shared.rules.borrow().trapped;
+            shared.rules.send_if_modified(|rules| std::mem::replace(&mut rules.answered, comes) != comes);
+        }
         if read == 0 {
             // An end is held as bytes are: it must not arrive during a freeze.
             rules.wait_for(|rules| !rules.hold(number, way)).await.map_err(gone)?;

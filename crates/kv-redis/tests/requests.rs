@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Node, Reply, Resp, single, suite::left};
+use common::{Node, Reply, resp::requests, single, suite::left};
 use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{
     Failure, Proxy,
@@ -12,19 +12,6 @@ use kv_testsuite::{
     requests::{Costs, LONG},
 };
 use std::{cell::Cell, time::Duration};
-
-/// Returns the number of commands that clients have sent. Commands that scripts run are counted by
-/// the server too, and left out here; so are `PUBSUB` and `HELLO`, by which a connection for
-/// watches is checked, both every five seconds.
-async fn requests(resp: &mut Resp) -> Result<u64, Failure> {
-    let stats = resp.say("INFO commandstats").await?.text();
-    let ours = ["evalsha", "eval", "script|exists", "script|load", "ssubscribe", "sunsubscribe", "scan"];
-    let of = |line: &str| -> Option<u64> {
-        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-        ours.contains(&name).then(|| rest.split(',').next()?.parse().ok())?
-    };
-    Ok(stats.lines().filter_map(of).sum())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_per_call() -> Result<(), Failure> {

@@ -98,3 +98,16 @@ impl Resp {
         Ok(count.map(str::parse).transpose()?.unwrap_or(0))
     }
 }
+
+/// Returns the number of commands that clients have sent. Commands that scripts run are counted by
+/// the server too, and left out here; so are `PUBSUB` and `HELLO`, by which a connection for
+/// watches is checked, both every five seconds.
+pub async fn requests(resp: &mut Resp) -> Result<u64, Failure> {
+    let stats = resp.say("INFO commandstats").await?.text();
+    let ours = ["evalsha", "eval", "script|exists", "script|load", "ssubscribe", "sunsubscribe", "scan"];
+    let of = |line: &str| -> Option<u64> {
+        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        ours.contains(&name).then(|| rest.split(',').next()?.parse().ok())?
+    };
+    Ok(stats.lines().filter_map(of).sum())
+}
