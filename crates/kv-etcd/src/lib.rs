@@ -32,8 +32,8 @@
 //! * A lease of TTLs ends by itself, at its time, whatever became of its keys: nobody revokes it
 //!   because a key was replaced or deleted, since it may have others. A store that is writing one
 //!   TTL all the time leaves at most some hundred and twenty leases on the server, also when it is
-//!   closed. Only a lease under which nothing was put is revoked, after half a second or by
-//!   `close`. Leases of users and of locks are others.
+//!   closed: with a TTL of a year those stay for a year. Only a lease under which nothing was put is
+//!   revoked, after half a second or by `close`. Leases of users and of locks are others.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no
 //!   keys. It leaves out names that hold the character `\x01`, which stores with a prefix inside
 //!   of the directory keep for themselves. Where there are such names below the directory it takes two
