@@ -2,6 +2,7 @@
 
 mod answers;
 pub(crate) mod cancelled;
+pub(crate) mod change;
 pub(crate) mod clock;
 pub(crate) mod item;
 mod login;

@@ -8,6 +8,7 @@
 use crate::{
     client::{
         Lane,
+        change::Changed,
         item::{ENDS, Found, RENEWAL, TTL, number, primary_key},
         terms::Terms,
     },
@@ -15,24 +16,13 @@ use crate::{
     error::{Failure, code, corrupt},
     lease::state::Renewal,
 };
-use aws_sdk_dynamodb::{
-    operation::update_item::UpdateItemError,
-    types::{ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update},
-};
+use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use kv_core::{
     Result,
     backend::retry::{Answered, RetrySafety},
     driver::Deadline,
 };
 use std::time::Duration;
-
-/// The result of a renewal.
-#[derive(Debug)]
-pub(crate) enum Prolonged {
-    Done,
-    /// The condition was not true of this item, or there is none.
-    Hindered(Option<Found>),
-}
 
 /// Returns how long a lock or lease is held after it was granted or renewed, by the rule of
 /// [`Alive`](kv_core::backend::Alive).
@@ -82,32 +72,11 @@ pub(crate) async fn prolong(
     to: Renewal,
     ours: impl Fn(&mut Terms) -> String,
     deadline: Deadline,
-) -> Result<Prolonged> {
+) -> Result<Changed> {
     let mut terms = Terms::default();
     let ours = ours(&mut terms);
     let (set, condition) = prolonged(core, &mut terms, to, &ours);
-    let update = || async {
-        let update = core
-            .client
-            .tables()
-            .update_item()
-            .table_name(&core.client.table)
-            .set_key(Some(primary_key(partition, key)))
-            .update_expression(&set)
-            .condition_expression(&condition)
-            .set_expression_attribute_names(terms.names())
-            .set_expression_attribute_values(terms.values())
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        match update.send().await {
-            Ok(_) => Ok(Prolonged::Done),
-            Err(e) => match e.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(Prolonged::Hindered(failed.item().map(Found::of)))
-                }
-                _ => Err(Failure::from(e)),
-            },
-        }
-    };
+    let update = || core.client.change((partition, key), &set, &condition, &terms);
     Ok(core.client.answer(RetrySafety::Repeatable, lane, deadline, update).await?.answer)
 }
 

@@ -4,13 +4,14 @@
 use crate::{
     client::{
         Lane,
+        change::Changed,
         item::{VERSION, versioned},
         terms::Terms,
     },
     core::Core,
     error::unknown_whether,
     lease::{
-        keep::{Prolonged, delete, prolong},
+        keep::{delete, prolong},
         state::{Lease, over},
     },
     write::turns::{Turn, TurnOf},
@@ -45,14 +46,14 @@ impl Lease {
             format!("{name} = {version} AND {}", terms.lives(now))
         };
         match prolong(core, Lane::LeaseKeys, &core.names.data, key.as_str(), to, ours, deadline).await? {
-            Prolonged::Done => Ok(()),
+            Changed::Done => Ok(()),
             // A renewal that was under way has prolonged it.
-            Prolonged::Hindered(Some(found))
+            Changed::Hindered(Some(found))
                 if found.version == Some(version) && found.is_renewed(to.number) =>
             {
                 Ok(())
             }
-            Prolonged::Hindered(_) => Err(unknown_whether(
+            Changed::Hindered(_) => Err(unknown_whether(
                 "the put took so long that the key ended, or was written by another, before it was renewed",
             )),
         }

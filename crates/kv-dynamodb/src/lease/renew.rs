@@ -4,6 +4,7 @@ use crate::{
     client::{
         Lane,
         cancelled::hindered,
+        change::Changed,
         clock::Millis,
         item::{ENDS, Found, LEASE, text},
         terms::Terms,
@@ -12,7 +13,7 @@ use crate::{
     core::{Core, limits::MOST_OPS},
     error::{Failure, corrupt},
     lease::{
-        keep::{Prolonged, life, prolong, renewal},
+        keep::{life, prolong, renewal},
         state::{Lease, Renewal},
     },
 };
@@ -67,12 +68,12 @@ impl Lease {
     }
 
     /// Notes whether the renewal found the key under the lease.
-    fn renewed(&self, key: &Key, to: Renewal, answer: &Prolonged) {
+    fn renewed(&self, key: &Key, to: Renewal, answer: &Changed) {
         let found = match answer {
-            Prolonged::Done => true,
+            Changed::Done => true,
             // A damaged name of the lease may be put right.
-            Prolonged::Hindered(Some(found)) => found.has_odd_lease() || self.has_renewed(found, to),
-            Prolonged::Hindered(None) => false,
+            Changed::Hindered(Some(found)) => found.has_odd_lease() || self.has_renewed(found, to),
+            Changed::Hindered(None) => false,
         };
         let mut state = self.state();
         match state.keys.get_mut(key) {
@@ -136,8 +137,8 @@ impl Lease {
             let mut left = Vec::with_capacity(keys.len());
             for key in &keys {
                 match hindered.next().flatten() {
-                    Some(found) => self.renewed(key, to, &Prolonged::Hindered(found)),
-                    None if is_done => self.renewed(key, to, &Prolonged::Done),
+                    Some(found) => self.renewed(key, to, &Changed::Hindered(found)),
+                    None if is_done => self.renewed(key, to, &Changed::Done),
                     None => left.push(*key),
                 }
             }
@@ -160,7 +161,7 @@ impl Lease {
         let exists = |terms: &mut Terms| format!("attribute_exists({})", terms.name(ENDS));
         let record = &core.names.leases;
         let answer = prolong(core, Lane::KeepAlive, record, &self.id, to, exists, deadline).await?;
-        if let Prolonged::Hindered(found) = answer {
+        if let Changed::Hindered(found) = answer {
             self.record(found.as_ref(), to)?;
         }
         joined(renewals).await

@@ -20,23 +20,17 @@ pub(crate) mod waits;
 use crate::{
     client::{
         Lane,
+        change::Changed,
         clock::Millis,
-        item::{
-            CHANGES, ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, primary_key,
-            text,
-        },
+        item::{CHANGES, ENDS, Found, OWNER, RENEWAL, TOKEN, TTL, VALUE, bytes, last_token, number, text},
         terms::Terms,
     },
     core::Core,
     error::{Failure, closed, corrupt, outpaced},
-    lease::{
-        keep::{Prolonged, prolong},
-        state::Renewal,
-    },
+    lease::{keep::prolong, state::Renewal},
     list::read::{fresh_time, read_item},
     lock::attempt::Attempt,
 };
-use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::ReturnValuesOnConditionCheckFailure};
 use kv_core::{
     Error, ErrorKind, Fence, Holder, Key, Result,
     backend::{Alive, Instant, retry::RetrySafety},
@@ -159,25 +153,12 @@ impl Attempt {
             (TOKEN, number(token)),
         ];
         let set = set.map(|(name, value)| format!("{} = {}", terms.name(name), terms.value(value)));
-        let update = client
-            .tables()
-            .update_item()
-            .table_name(&client.table)
-            .set_key(Some(primary_key(&self.core.names.locks, self.name.as_str())))
-            .update_expression(format!("SET {}", set.join(", ")))
-            .condition_expression(condition)
-            .set_expression_attribute_names(terms.names())
-            .set_expression_attribute_values(terms.values())
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        match update.send().await {
-            Ok(_) => Ok(Took::Done(token, since)),
-            Err(e) => match e.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(Took::Hindered(failed.item().map(Found::of)))
-                }
-                _ => Err(Failure::from(e)),
-            },
-        }
+        let (record, update) =
+            ((&*self.core.names.locks, self.name.as_str()), format!("SET {}", set.join(", ")));
+        Ok(match client.change(record, &update, &condition, &terms).await? {
+            Changed::Done => Took::Done(token, since),
+            Changed::Hindered(found) => Took::Hindered(found),
+        })
     }
 
     /// Returns the lock, which is kept alive, and is given back once.
@@ -202,10 +183,10 @@ impl Attempt {
         let to = Renewal { ends: core.client.time.end_of(self.ttl), number };
         let ours = |terms: &mut Terms| terms.is_owned(&self.owner);
         match prolong(core, Lane::KeepAlive, locks, name, to, ours, self.deadline()).await? {
-            Prolonged::Done => {}
+            Changed::Done => {}
             // An earlier attempt, whose answer was lost, has renewed it.
-            Prolonged::Hindered(Some(found)) if self.is_ours(&found) && found.is_renewed(number) => {}
-            Prolonged::Hindered(found) => {
+            Changed::Hindered(Some(found)) if self.is_ours(&found) && found.is_renewed(number) => {}
+            Changed::Hindered(found) => {
                 self.is_anybodys(found.as_ref())?;
                 let why = "its record was taken by another, or deleted on the service";
                 return Err(Error::new(ErrorKind::LockLost, why));

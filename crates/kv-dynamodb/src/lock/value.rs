@@ -2,21 +2,14 @@
 
 use crate::{
     client::{
-        item::{CHANGES, Found, TOKEN, VALUE, bytes, number, primary_key, text},
+        change::Changed,
+        item::{CHANGES, Found, TOKEN, VALUE, bytes, number, text},
         terms::Terms,
     },
     core::Core,
-    error::{Failure, damaged},
+    error::damaged,
 };
-use aws_sdk_dynamodb::{operation::update_item::UpdateItemError, types::ReturnValuesOnConditionCheckFailure};
 use kv_core::{Bytes, Fence, Result, backend::retry::RetrySafety, driver::WriteOptions};
-
-/// The result of the request.
-enum Changed {
-    Done,
-    /// The acquisition does not hold the lock; this record is there.
-    Hindered(Option<Found>),
-}
 
 /// Does [`Store::set_holder`](kv_core::driver::Store::set_holder).
 pub(crate) async fn set_holder(
@@ -35,27 +28,8 @@ pub(crate) async fn set_holder(
     let (of, kind) = (terms.value(number(fence.token())), terms.value(text("N")));
     let counts = format!("(attribute_not_exists({changes}) OR attribute_type({changes}, {kind}))");
     let condition = format!("{ours} AND {lives} AND {token} = {of} AND {counts}");
-    let change = || async {
-        let update = client
-            .tables()
-            .update_item()
-            .table_name(&client.table)
-            .set_key(Some(primary_key(&core.names.locks, name)))
-            .update_expression(&update)
-            .condition_expression(&condition)
-            .set_expression_attribute_names(terms.names())
-            .set_expression_attribute_values(terms.values())
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        match update.send().await {
-            Ok(_) => Ok(Changed::Done),
-            Err(e) => match e.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(Changed::Hindered(failed.item().map(Found::of)))
-                }
-                _ => Err(Failure::from(e)),
-            },
-        }
-    };
+    let record = (&*core.names.locks, name);
+    let change = || client.change(record, &update, &condition, &terms);
     let found = match client.call(RetrySafety::Write, options.deadline, change).await? {
         Changed::Done => return Ok(true),
         Changed::Hindered(found) => core.holding(name, found)?,
