@@ -255,8 +255,9 @@ async fn a_handover_costs_the_same_however_many_wait() -> Result<(), Failure> {
     }
     let (requests, after) = (asked.all().len() as u64, way.traffic());
     let bytes = after.to_client + after.to_server - before.to_client - before.to_server;
-    // The release, a look at the own place, and a first look and a poll at the own life.
-    assert!(requests <= 4 * HANDOVERS + 20, "{requests} requests for {HANDOVERS} handovers");
+    // The release, a look at the own place, a first look and a poll at the own life; and now and then
+    // a look at the one before, where a release takes long.
+    assert!(requests <= 5 * HANDOVERS, "{requests} requests for {HANDOVERS} handovers");
     // Each that listed the queue would take 70 KB more; on a busy machine a few do.
     assert!(bytes <= 8192 * HANDOVERS, "{bytes} bytes for {HANDOVERS} handovers");
     line.shutdown().await;

@@ -80,14 +80,26 @@ impl LockQueue {
         contenders().filter(|before| before.created < token).max().map_or(Position::First, Position::Behind)
     }
 
-    /// Asks whether the contender, before which nobody is, is still in the queue itself.
-    async fn stands(&self, contender: &Contender, token: u64) -> Result<bool> {
+    /// Asks whether the contender is still in the queue itself, and this one is not.
+    async fn stands(&self, contender: &Contender, token: u64, without: Option<&Before>) -> Result<bool> {
         let deadline = Deadline::after(self.each_request);
-        let check = Op::check_session(&contender.name, &contender.session);
-        Ok(match self.core.txn(Purpose::Read, deadline, &[check]).await? {
+        let mut ops = vec![Op::check_session(&contender.name, &contender.session)];
+        ops.extend(without.map(|before| Op::check_missing(&self.core.names.name(before.key.as_str()))));
+        Ok(match self.core.txn(Purpose::Read, deadline, &ops).await? {
             Done::Committed(pairs) => pairs.iter().any(|own| own.created == token),
             Done::Refused(_) => false,
         })
+    }
+
+    /// Notes that the one before is gone, once the server says so: a wide poll is silent of what its
+    /// token may not read. Else the queue is listed again.
+    async fn is_gone(&self, contender: &Contender, before: &Before) -> Result<()> {
+        let Some(&token) = contender.token.get() else { return Ok(()) };
+        match self.stands(contender, token, Some(before)).await? {
+            true => self.line.gone(before),
+            false => self.line.forget(),
+        }
+        Ok(())
     }
 
     /// Notes that a contender has left the queue.
@@ -174,7 +186,7 @@ impl Queue for LockQueue {
         let own = Before { created: token, key: contender.key.clone() };
         Ok(match self.line.nearest(&own).filter(|_| self.wait) {
             None => self.position_in(&self.pairs().await?, contender, token),
-            Some(Position::First) => match self.stands(contender, token).await? {
+            Some(Position::First) => match self.stands(contender, token, None).await? {
                 true => Position::First,
                 false => Position::Lost,
             },
@@ -186,12 +198,10 @@ impl Queue for LockQueue {
         tokio::select! {
             biased;
             () = contender.let_go.begun() => Ok(true),
-            is_gone = gone(&self.core, &predecessor.key, self.each_request) => {
-                if is_gone {
-                    self.line.gone(predecessor);
-                }
-                Ok(is_gone)
-            }
+            is_gone = gone(&self.core, &predecessor.key, self.each_request) => match is_gone {
+                true => self.is_gone(contender, predecessor).await.map(|()| true),
+                false => Ok(false),
+            },
         }
     }
 
