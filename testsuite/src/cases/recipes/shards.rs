@@ -146,16 +146,32 @@ async fn writes_no_more(kv: &Kv, account: &Account, member: &str) -> Result<(), 
     Ok(())
 }
 
-pub(super) async fn paused(t: Trial) -> Verdict {
-    if let Some(ended) = cannot(&t).await? {
-        return Ok(ended);
-    }
-    let ((ttl, most), process, other) = (both_times(&t, EACH), Process::start()?, t.open().await?);
+/// The member `b`, which works here beside the member `a` of another process.
+struct Beside {
+    process: Process,
+    other: Kv,
+    b: JoinHandle<Result<(), Failure>>,
+    account: Account,
+    /// The time within which the shards of a member that is gone are another's.
+    most: Duration,
+}
+
+/// Begins the two members, and waits until each works on its half of the shards.
+async fn beside_a_process(t: &Trial) -> Result<Beside, Failure> {
+    let ((ttl, most), process, other) = (both_times(t, EACH), Process::start()?, t.open().await?);
     let account = Account::default();
     let (there, theirs) = (t.clone(), account.clone());
     process.run(async move { takes_part(there.open().await?, "a", ttl, theirs).await });
     let b = spawned(&other, "b", ttl, &account);
-    halves(&t, most + t.patience(), &account, ["a", "b"]).await?;
+    halves(t, most + t.patience(), &account, ["a", "b"]).await?;
+    Ok(Beside { process, other, b, account, most })
+}
+
+pub(super) async fn paused(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    let Beside { process, other, b, account, most } = beside_a_process(&t).await?;
     let still = process.pause().await?;
     // It cannot drop its work now; that must not go on later.
     account.works().now.retain(|_, (who, _)| *who != "a");
@@ -172,12 +188,7 @@ pub(super) async fn killed(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (both_times(&t, EACH), Process::start()?, t.open().await?);
-    let account = Account::default();
-    let (there, theirs) = (t.clone(), account.clone());
-    process.run(async move { takes_part(there.open().await?, "a", ttl, theirs).await });
-    let b = spawned(&other, "b", ttl, &account);
-    halves(&t, most + t.patience(), &account, ["a", "b"]).await?;
+    let Beside { process, other, b, account, most } = beside_a_process(&t).await?;
     let kept = account.works().now.clone();
     process.kill().await?;
     in_time(&t, most, "the shards of who died", owns(&t, most * 2, &account, "b", SHARDS)).await??;
