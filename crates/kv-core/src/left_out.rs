@@ -3,7 +3,7 @@
 use crate::backend::Mutex;
 use std::sync::Arc;
 
-/// What a listing leaves out: names that the server has below the directory, and that are no keys
+/// The names that a listing leaves out: the server has them below the directory, and they are no keys
 /// of this library. [`List::tell_left_out`](crate::List::tell_left_out) asks for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,7 +23,7 @@ impl LeftOut {
     pub const NAMES: usize = 10;
 }
 
-/// Where a listing notes the names that it leaves out, over all its pages: for backends. Nothing is
+/// Notes the names that a listing leaves out, over all its pages: for backends. Nothing is
 /// noted where nobody has asked for it.
 ///
 /// A backend notes what it has read anyway, each name once in a listing. Where a name is seen only

@@ -7,7 +7,7 @@ use crate::{
         limits::{ANSWER, capabilities},
         version,
     },
-    lease::TtlLeases,
+    lease::ttl_leases::TtlLeases,
     lock::sessions::Sessions,
     names::Names,
 };

@@ -116,7 +116,7 @@ pub struct ListOptions {
     pub limit: Option<usize>,
     /// The place behind which the listing begins.
     pub start_after: Option<Position>,
-    /// Where the names that the listing leaves out are noted, if anybody wants to know them.
+    /// The notes of the names that the listing leaves out, if anybody wants to know them.
     pub left_out: NotesLeftOut,
     /// The freshness that the answer must have, and the moment by which this page has to be there.
     pub read: ReadOptions,

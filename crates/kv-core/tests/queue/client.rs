@@ -60,7 +60,7 @@ pub(crate) struct Faults {
     pub(crate) leave: VecDeque<Option<ErrorKind>>,
     /// The kind of error that refuses all requests to leave, cancelling ones too.
     pub(crate) leaves: Option<ErrorKind>,
-    /// Whether the answer to the next request to leave never comes.
+    /// Tells whether the answer to the next request to leave never comes.
     pub(crate) leave_hangs: bool,
 }
 

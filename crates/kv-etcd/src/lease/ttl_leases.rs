@@ -4,10 +4,9 @@
 //! a key of it was replaced or deleted, since it may have others. Only a lease under which nothing
 //! was put is revoked: by the store that asked for it, which alone puts under it.
 
-use super::{For, Grant, grant, renew};
-use crate::{client::Client, core::Core};
+use super::granted::{Grant, renew};
+use crate::client::Client;
 use kv_core::{
-    Error, ErrorKind, Result,
     backend::{Clock, Instant, Mutex, Undo},
     driver::Deadline,
 };
@@ -20,11 +19,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    runtime::{Handle, Id},
-    sync::OnceCell,
-    task::AbortHandle,
-};
+use tokio::{runtime::Id, sync::OnceCell, task::AbortHandle};
 
 /// Sets by what part of a TTL, and by how much at least, its lease is longer than it: the lease is
 /// granted before keys are put, and must not end before their TTL has.
@@ -39,7 +34,7 @@ const UNUSED: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(9_000_000_000);
 
 /// Returns by how much the lease of a TTL is longer than it.
-fn ahead(ttl: Duration) -> Duration {
+pub(super) fn ahead(ttl: Duration) -> Duration {
     let part = Duration::from_secs((ttl / AHEAD).as_secs());
     part.min(LONGEST.saturating_sub(ttl)).max(LEAST_AHEAD)
 }
@@ -63,7 +58,7 @@ pub(crate) struct TtlLease {
 }
 
 impl TtlLease {
-    fn new(ttl: Duration, asked: Instant, grant: Grant) -> Arc<Self> {
+    pub(super) fn new(ttl: Duration, asked: Instant, grant: Grant) -> Arc<Self> {
         let ahead = ahead(ttl);
         Arc::new(Self {
             id: grant.id,
@@ -85,7 +80,7 @@ impl TtlLease {
         self.ahead / 2
     }
 
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         since(self.asked) <= self.open_for()
     }
 
@@ -93,7 +88,7 @@ impl TtlLease {
         self.used.load(Ordering::Acquire) > 0
     }
 
-    fn take(self: &Arc<Self>) -> Arc<Self> {
+    pub(super) fn take(self: &Arc<Self>) -> Arc<Self> {
         self.taken.fetch_add(1, Ordering::AcqRel);
         self.clone()
     }
@@ -147,6 +142,10 @@ pub(crate) struct TtlUse {
 }
 
 impl TtlUse {
+    pub(super) fn new(lease: Arc<TtlLease>) -> Self {
+        Self { lease, is_sent: AtomicBool::new(false) }
+    }
+
     /// Notes whether the write may have been done: before it is sent, and when it is certain that
     /// it took no effect.
     pub(crate) fn note(&self, is_sent: bool) {
@@ -160,7 +159,7 @@ impl TtlUse {
 }
 
 /// The place of a lease that puts of one TTL share.
-type Slot = Arc<OnceCell<Arc<TtlLease>>>;
+pub(super) type Slot = Arc<OnceCell<Arc<TtlLease>>>;
 
 /// The leases of one store for its puts.
 #[derive(Default)]
@@ -179,7 +178,7 @@ impl TtlLeases {
 
     /// Returns the slot of the lease that a put with this TTL may have: of one that is there or
     /// under way, or of a new one.
-    fn slot(&self, place: (Id, Duration)) -> Slot {
+    pub(super) fn slot(&self, place: (Id, Duration)) -> Slot {
         let (slot, _past) = self.change(|table| {
             let may_be_had = |slot: &&Slot| slot.get().is_none_or(|lease| lease.is_open());
             if let Some(slot) = table.get(&place).filter(may_be_had) {
@@ -198,7 +197,7 @@ impl TtlLeases {
 
     /// Gives a lease to puts until its time for that is over, or until it is seen that nobody
     /// needs it.
-    fn open(&self, place: (Id, Duration), lease: &Arc<TtlLease>) {
+    pub(super) fn open(&self, place: (Id, Duration), lease: &Arc<TtlLease>) {
         let (table, own) = (Arc::downgrade(&self.0), Arc::downgrade(lease));
         let (unused, over) = (lease.asked + UNUSED, lease.asked + lease.open_for());
         let retires = tokio::spawn(async move {
@@ -233,46 +232,4 @@ impl TtlLeases {
     pub(crate) fn end(&self) {
         drop(self.change(mem::take));
     }
-}
-
-/// Returns the part of a write that is about to be sent in a lease for this TTL.
-pub(crate) async fn ttl_lease(core: &Core, ttl: Duration, deadline: Deadline) -> Result<TtlUse> {
-    let place = (Handle::current().id(), ttl);
-    let slot = core.ttl_leases.slot(place);
-    let ours = AtomicBool::new(false);
-    let lease = slot.get_or_try_init(|| async {
-        let lease = ask(core, ttl, deadline).await?;
-        ours.store(true, Ordering::Relaxed);
-        Ok(lease)
-    });
-    // The lease that another put asked for is waited for no longer than one of our own.
-    let left = deadline.remaining();
-    let Some(lease) = Deadline::after(left - left / 50).limit(lease).await else {
-        let why = "no lease was granted for its TTL in time, so that it was not written";
-        return Err(Error::new(ErrorKind::Timeout, why));
-    };
-    let lease = lease?;
-    let ours = ours.load(Ordering::Relaxed);
-    if ours {
-        core.ttl_leases.open(place, lease);
-    }
-    let lease = match ours || lease.is_open() {
-        true => lease.take(),
-        // The grant took so long that there may be too little time left for others.
-        false => ask(core, ttl, deadline).await?.take(),
-    };
-    Ok(TtlUse { lease, is_sent: AtomicBool::new(false) })
-}
-
-async fn ask(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<TtlLease>> {
-    let asked = Clock::system().now();
-    let each = deadline.within().min(Deadline::DEFAULT);
-    let granted = grant(core, ttl + ahead(ttl), For::Ttl, deadline, each).await;
-    granted.map(|grant| TtlLease::new(ttl, asked, grant)).map_err(|e| match e.kind() {
-        ErrorKind::OutcomeUnknown => {
-            let why = "no lease was granted for its TTL in time, so that it was not written";
-            Error::new(ErrorKind::Timeout, why).with_cause(e)
-        }
-        _ => e,
-    })
 }

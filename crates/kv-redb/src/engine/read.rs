@@ -173,7 +173,7 @@ impl Snapshot {
         let behind = behind.map(Position::start);
         let behind = behind.as_deref();
         let most = options.limit.unwrap_or(ITEMS).min(ITEMS);
-        let (mut page, mut bytes) = (Page::default(), 0);
+        let (mut page, mut bytes, mut left_out) = (Page::default(), 0, Vec::new());
         let mut start = match behind.map(|place| format!("{prefix}{place}")) {
             Some(place) if place > base => Bound::Excluded(place),
             _ => Bound::Included(base.clone()),
@@ -189,11 +189,13 @@ impl Snapshot {
                     break 'seek;
                 }
                 let (number, expiry, lease, value) = row.value();
-                let Some(key) = names::key(&name[prefix.len()..])
-                    .filter(|key| !key.is_internal() && self.lives(expiry, lease))
-                else {
+                let Some(key) = names::key(&name[prefix.len()..]) else {
+                    left_out.extend(options.left_out.is_wanted().then(|| name.to_owned()));
                     continue;
                 };
+                if key.is_internal() || !self.lives(expiry, lease) {
+                    continue;
+                }
                 let child = if options.recursive { None } else { directory.child_of(&key) };
                 let wanted =
                     child.as_ref().is_none_or(|c| behind.is_none_or(|b| format!("{c}").as_str() > b));
@@ -208,6 +210,8 @@ impl Snapshot {
                     }
                     continue 'seek;
                 }
+                // What comes behind the last item is noted by the next page.
+                left_out.drain(..).for_each(|name| options.left_out.note(name));
                 let version = Version::new(number, 0);
                 page.items.push(if options.keys_only {
                     Item::Key(key, version)
@@ -218,6 +222,9 @@ impl Snapshot {
                 });
             }
             break;
+        }
+        if page.next.is_none() {
+            left_out.iter().for_each(|name| options.left_out.note(name));
         }
         Ok(page)
     }

@@ -1,7 +1,5 @@
 //! Notes the nodes that a listing leaves out, since they are no keys.
 
-use super::Walk;
-use crate::names::OWN;
 use kv_core::driver::NotesLeftOut;
 
 /// The nodes that a walk has left out and that are not told yet.
@@ -13,24 +11,17 @@ struct Node {
     path: String,
 }
 
-impl Walk<'_> {
-    /// Notes a node that is no key, and none that stores or the server keep for themselves.
-    pub(super) fn leave_out(&mut self, start: &str, path: &str, child: &str) {
-        let place = format!("{start}{child}");
-        if child == OWN || (path == "/" && child == "zookeeper") || !self.is_after(&place) {
-            return;
-        }
-        if let Some(LeftOut(nodes)) = &mut self.left_out {
-            let path = format!("{}/{child}", if path == "/" { "" } else { path });
-            nodes.push(Node { place, path });
-        }
+impl LeftOut {
+    /// Notes the child of a node by its place in the walk.
+    pub(super) fn add(&mut self, place: String, parent: &str, child: &str) {
+        let path = format!("{}/{child}", if parent == "/" { "" } else { parent });
+        self.0.push(Node { place, path });
     }
 
     /// Tells what was left out up to the place with which the page ends, or up to the end. The rest
     /// stays for the next page: it goes on with this walk, or sees all behind that place anew.
-    pub(super) fn note_left_out(&mut self, last: Option<&str>, notes: &NotesLeftOut) {
-        let Some(LeftOut(nodes)) = &mut self.left_out else { return };
+    pub(super) fn tell(&mut self, last: Option<&str>, notes: &NotesLeftOut) {
         let is_told = |node: &mut Node| last.is_none_or(|last| *node.place <= *last);
-        nodes.extract_if(.., is_told).for_each(|node| notes.note(node.path));
+        self.0.extract_if(.., is_told).for_each(|node| notes.note(node.path));
     }
 }

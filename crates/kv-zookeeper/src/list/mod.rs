@@ -233,7 +233,13 @@ impl<'a> Walk<'a> {
             let segment = self.core.names.segment(&child, level);
             let name = segment.map(|segment| format!("{start}{segment}"));
             let Some(name) = name.filter(|name| Key::from_stored(name).is_some()) else {
-                self.leave_out(start, path, &child);
+                let place = format!("{start}{child}");
+                // Stores and the server keep these for themselves.
+                let is_own = child == OWN || path == "/" && child == "zookeeper";
+                let is_wanted = !is_own && self.is_after(&place);
+                if let Some(left_out) = self.left_out.as_mut().filter(|_| is_wanted) {
+                    left_out.add(place, path, &child);
+                }
                 continue;
             };
             // The names of all that lies below it begin with its name and a slash.
@@ -330,7 +336,9 @@ pub(crate) async fn page(
     // Nobody asks on who has got as many items as were wanted.
     let goes_on = options.limit.is_none_or(|limit| items.len() < limit);
     let last = last.filter(|_| !walk.is_over());
-    walk.note_left_out(last.as_deref(), &options.left_out);
+    if let Some(left_out) = &mut walk.left_out {
+        left_out.tell(last.as_deref(), &options.left_out);
+    }
     let next = last.map(|last| walk.cursor(last, goes_on));
     Ok(Page { items, next })
 }

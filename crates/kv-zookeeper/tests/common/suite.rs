@@ -218,7 +218,8 @@ impl Foreign for Tool {
     async fn get(&self, name: &str) -> Option<Bytes> {
         match self.client().await.get_data(&self.path(name)).await {
             Ok((value, _)) => Some(value.into()),
-            Err(Error::NoNode) => None,
+            // `BadArguments` is for a name that the server cannot hold.
+            Err(Error::NoNode | Error::BadArguments(_)) => None,
             Err(e) => panic!("{e}"),
         }
     }

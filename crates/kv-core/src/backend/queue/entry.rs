@@ -1,4 +1,4 @@
-//! What one contender has on the server and in the line of its handle, and how that is taken away.
+//! The entry of one contender, on the server and in the line of its handle, and how it is taken away.
 
 use super::{Left, Queue, Sent, lines::Standing};
 use crate::{

@@ -199,7 +199,7 @@ pub(super) struct Standing<P> {
     turn: Arc<Notify>,
 }
 
-/// How near to the front of its line a contender is.
+/// The place of a contender in its line, as far as it matters.
 enum Rank {
     Foremost,
     Second,
