@@ -55,6 +55,13 @@ pub trait Harness: Send + Sync + 'static {
         None
     }
 
+    /// Returns a URL of the store with this prefix, by which a process reaches the server through
+    /// this proxy and in no other way; `None` where the harness cannot tell one.
+    fn url_through(&self, proxy: &Proxy, prefix: &str) -> Option<String> {
+        let _ = (proxy, prefix);
+        None
+    }
+
     /// Opens a URL as the backend's own `open` does; `None` where the harness cannot. A harness
     /// that gives a [`url`](Self::url) gives this too.
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {

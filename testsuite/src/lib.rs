@@ -51,6 +51,7 @@
 //! [`failover`], [`opening`], [`tls`], [`rights`], [`repeat`], [`requests`], [`crowds`] and
 //! [`leavings`].
 
+mod another;
 mod base;
 mod case;
 pub mod cases;

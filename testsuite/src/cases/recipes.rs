@@ -6,7 +6,6 @@ mod counters;
 mod elections;
 mod holding;
 mod once;
-mod process;
 mod registrations;
 mod shards;
 mod ticks;
@@ -18,12 +17,12 @@ use super::{
 };
 use crate::{
     Ended, Failure, Proxy, Trial, Verdict,
+    another::Process,
     check::{holds, refused, same},
 };
 use futures::future::BoxFuture;
 use holding::{LockAll, Reader, Semaphore, Writer};
 use kv_core::{Error, ErrorKind, Fence, Kv, Result, Watching};
-use process::Process;
 use std::{
     fmt::Debug,
     future::{Future, poll_fn},

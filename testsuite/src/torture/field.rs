@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
@@ -28,7 +29,10 @@ pub struct Field {
     opened: AtomicU32,
     proxies: Mutex<Vec<Arc<Proxy>>>,
     strokes: Mutex<Vec<Blow>>,
+    /// From when to when the machine let this process stand still, in microseconds of the run.
+    stalls: Arc<Mutex<Vec<(u64, u64)>>>,
     denials: Denials,
+    may_lose: bool,
     /// The reason why the round shows nothing, if there is one.
     spoilt: Mutex<Option<String>>,
 }
@@ -114,19 +118,23 @@ impl Field {
         let kv = until_done("opening the store", || harness.open(&prefix)).await?;
         let capabilities = kv.capabilities().clone();
         kv.close().await?;
+        let may_lose = plan.strokes.iter().any(|stroke| stroke.may_lose(capabilities.durability));
+        let began = Instant::now();
         Ok(Self {
             harness,
             capabilities,
             prefix,
             seed: plan.seed,
             workloads: plan.workloads.clone(),
-            began: Instant::now(),
+            began,
             is_over: AtomicBool::new(false),
             is_calm: watch::Sender::new(false),
             opened: AtomicU32::new(0),
             proxies: Mutex::default(),
             strokes: Mutex::default(),
+            stalls: stalls(began),
             denials: Denials::of(&plan.strokes),
+            may_lose,
             spoilt: Mutex::default(),
         })
     }
@@ -158,7 +166,7 @@ impl Field {
 
     /// Returns the microseconds since the beginning of the run.
     pub fn now(&self) -> u64 {
-        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+        micros(self.began.elapsed())
     }
 
     /// Tells whether workloads are to end.
@@ -236,6 +244,11 @@ impl Field {
         self.denials
     }
 
+    /// Tells whether acknowledged writes may be lost in this round.
+    pub(super) fn may_lose(&self) -> bool {
+        self.may_lose
+    }
+
     /// Tells whether the error is a denial that clients may meet in this round.
     pub(super) fn denies(&self, error: &Error) -> bool {
         self.denials.explain(error)
@@ -255,6 +268,21 @@ impl Field {
         lock(&self.spoilt).clone()
     }
 
+    /// Returns when servers were in trouble, in order, and when the machine let this process stand
+    /// still: what is to come in time comes later then.
+    pub(super) fn troubles(&self) -> Vec<(u64, u64)> {
+        let on_servers = self.blows().into_iter().filter(|blow| blow.stroke.is_on_server());
+        let mut all: Vec<_> = on_servers.map(|blow| (blow.began, blow.ended)).collect();
+        all.extend(lock(&self.stalls).iter());
+        all.sort_unstable();
+        all
+    }
+
+    /// Returns when the machine let this process stand still.
+    pub(super) fn stalls(&self) -> Vec<(u64, u64)> {
+        lock(&self.stalls).clone()
+    }
+
     /// Notes a stroke.
     pub(super) fn struck(&self, blow: Blow) {
         lock(&self.strokes).push(blow);
@@ -264,6 +292,34 @@ impl Field {
     pub fn blows(&self) -> Vec<Blow> {
         lock(&self.strokes).clone()
     }
+}
+
+/// The pause of the thread that sees the machine stand still, and the least that it notes.
+const PAUSE: Duration = Duration::from_millis(50);
+const STALL: Duration = Duration::from_millis(500);
+
+/// Notes, by a thread of its own, when this process stood still, as on a machine that is too busy; the
+/// thread ends when nobody has the list any more.
+fn stalls(began: Instant) -> Arc<Mutex<Vec<(u64, u64)>>> {
+    let stalls = Arc::<Mutex<Vec<_>>>::default();
+    let noted = Arc::downgrade(&stalls);
+    thread::spawn(move || {
+        let mut last = began.elapsed();
+        loop {
+            thread::sleep(PAUSE);
+            let (now, Some(noted)) = (began.elapsed(), noted.upgrade()) else { return };
+            if now - last > STALL {
+                lock(&noted).push((micros(last), micros(now)));
+            }
+            last = now;
+        }
+    });
+    stalls
+}
+
+/// Returns the microseconds of a time.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,34 +4,37 @@
 mod child;
 mod contender;
 mod event;
+mod had;
 mod history;
 mod judge;
 #[cfg(test)]
 mod proof;
+mod turns;
+mod vacancy;
 mod watcher;
 
 pub(super) use child::{CHILD, main as child_main};
 
 use super::{
     field::Field,
-    patience,
     stroke::Stroke,
     workload::{Seen, Workload},
 };
 use crate::Failure;
-use child::Children;
-use contender::{Contender, LOCKS, RESOURCES, Tell};
+use child::{Children, Turns};
+use contender::{Contender, LOCKS, Tell};
 use event::{Event, wall};
+use had::Kind;
 use history::{END, History, LAST};
 use judge::Promises;
-use kv_core::{Capabilities, Guard, Kv, Linearizable, Locking, driver::async_trait};
+use kv_core::{Capabilities, Durability, Kv, Linearizable, Locking, driver::async_trait};
 use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{sync::watch, time::sleep};
 use watcher::Watches;
@@ -44,6 +47,8 @@ const WITHOUT_CHILDREN: usize = 2;
 const TTL: Duration = Duration::from_secs(2);
 /// The time that getting a lock may take beyond its TTL and the lateness: the machine may be busy.
 const SLACK: Duration = Duration::from_secs(10);
+/// The time that the next one may take beyond the TTL and the lateness of the one before.
+const SOON: Duration = Duration::from_secs(2);
 /// The time within which a watch arrives at what is there.
 const ARRIVES: Duration = Duration::from_secs(30);
 
@@ -59,6 +64,8 @@ pub(super) fn names() -> impl Iterator<Item = String> {
 #[derive(Debug, Default)]
 pub struct Locks {
     children: usize,
+    kind: Kind,
+    only_clients: bool,
 }
 
 impl Locks {
@@ -66,19 +73,39 @@ impl Locks {
     /// server. It needs a program whose `main` is `torture::main`.
     #[must_use]
     pub fn with_children(children: usize) -> Self {
-        Self { children }
+        Self { children, ..Self::default() }
+    }
+
+    /// Makes the workload of elections, with candidates in place of contenders.
+    #[must_use]
+    pub fn elections(children: usize) -> Self {
+        Self { children, kind: Kind::Office, only_clients: false }
+    }
+
+    /// Has processes be struck one at a time, mostly those that lead, and also be cut off.
+    #[must_use]
+    pub fn only_clients(self) -> Self {
+        Self { only_clients: true, ..self }
     }
 }
 
 #[async_trait]
 impl Workload for Locks {
     fn name(&self) -> &'static str {
-        NAME
+        if self.kind == Kind::Lock { NAME } else { "election" }
     }
 
     fn unsuited(&self, capabilities: &Capabilities, strokes: &[Stroke]) -> Option<String> {
-        if capabilities.lock.is_none() {
-            return Some("there are no locks".into());
+        let Some(locking) = &capabilities.lock else { return Some("there are no locks".into()) };
+        if self.kind == Kind::Office {
+            // The store refuses late writes, whatever else a failover loses.
+            if !locking.fenced_writes || capabilities.max_txn_ops < 3 {
+                return Some("no writes that depend on a lock".into());
+            }
+            let is_beyond = |stroke: &Stroke| *stroke == Stroke::Restore || stroke.moves_time();
+            if capabilities.durability == Durability::MayLose && !strokes.iter().any(is_beyond) {
+                return None;
+            }
         }
         if strokes.iter().any(|stroke| stroke.moves_time()) {
             return Some("sessions end by a clock that jumps".into());
@@ -100,9 +127,13 @@ impl Workload for Locks {
 struct Run<'a> {
     field: &'a Field,
     workload: &'static str,
+    kind: Kind,
+    only_clients: bool,
     ttl: Duration,
     /// The time within which the lock of a dead holder is got.
     within: Duration,
+    /// The time within which the next one has what somebody waits for.
+    next: Duration,
     is_fenced: bool,
     children: usize,
     url: Option<String>,
@@ -129,8 +160,11 @@ impl<'a> Run<'a> {
         Ok(Self {
             field,
             workload: locks.name(),
+            kind: locks.kind,
+            only_clients: locks.only_clients,
             ttl,
             within: ttl + locking.ttl.lateness(ttl) + SLACK,
+            next: ttl + locking.ttl.lateness(ttl) + SOON,
             is_fenced: locking.fenced_writes && field.capabilities().max_txn_ops > 1,
             children: if url.is_some() { locks.children } else { 0 },
             url,
@@ -166,11 +200,15 @@ impl<'a> Run<'a> {
                 }
             });
             let looks = self.looks();
-            let (open, looked, children) =
-                tokio::join!(futures::future::join_all(contenders), looks, self.all_children());
+            let (open, looked, children, inherited) = tokio::join!(
+                futures::future::join_all(contenders),
+                looks,
+                self.all_children(),
+                self.inherit()
+            );
             self.field.calm().await;
             let ended = async {
-                looked.and(children)?;
+                looked.and(children).and(inherited)?;
                 let open: Vec<_> = open.into_iter().flatten().collect();
                 self.last_turns(&open).await;
                 for contender in open {
@@ -211,7 +249,8 @@ impl<'a> Run<'a> {
         let (tell, attempts) = (self.tell(client), AtomicU32::new(0));
         let (client, ttl, is_fenced) = (client.to_owned(), self.ttl, self.is_fenced);
         let denials = self.field.denials();
-        Contender { client, kv, ttl, is_fenced, denials, tell, is_over, attempts }
+        let kind = self.kind;
+        Contender { client, kv, kind, ttl, is_fenced, denials, tell, is_over, attempts }
     }
 
     /// Looks at the holders and at what they wrote, all the time.
@@ -237,94 +276,21 @@ impl<'a> Run<'a> {
         let Some(url) = self.url.clone().filter(|_| self.children > 0) else { return Ok(()) };
         let folder = folder();
         std::fs::create_dir_all(&folder)?;
-        let (field, workload, ttl, is_fenced) = (self.field, self.workload, self.ttl, self.is_fenced);
-        let children = Children { field, workload, ttl, is_fenced, url, folder: folder.clone() };
+        let turns = match self.only_clients {
+            true => Some(Turns {
+                turn: tokio::sync::Mutex::default(),
+                observer: self.observer().await?,
+                next: self.next,
+            }),
+            false => None,
+        };
+        let &Self { field, workload, kind, ttl, is_fenced, .. } = self;
+        let children = Children { field, workload, kind, ttl, is_fenced, url, folder: folder.clone(), turns };
         let told = |client: &str, at: u64, event: Event| note(&self.log, client, at, event);
         let each = (0..self.children).map(|number| children.one(number, &told));
         let done = futures::future::try_join_all(each).await;
         std::fs::remove_dir_all(&folder)?;
         done.map(drop)
-    }
-
-    /// Gets the lock in time, or notes that this client did not get it. Transient errors may still
-    /// meet the first tries.
-    async fn get(&self, client: &str, wanted: &kv_core::Lock) -> Option<Guard> {
-        let until = Instant::now() + self.within;
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            match wanted.clone().acquire_within(left).await {
-                Ok(guard) => return guard,
-                Err(e) if !e.is_lasting() && !left.is_zero() => {}
-                Err(e) => {
-                    note(&self.log, client, wall(), Event::Wrong { what: e.to_string() });
-                    return None;
-                }
-            }
-        }
-    }
-
-    /// Has each of these contenders, whose handles are open, get every lock and give it back, when
-    /// all troubles are over: what a handle has left behind in a queue is in the way of the others,
-    /// or of its own.
-    async fn last_turns(&self, open: &[Contender<'_>]) {
-        let is_over = || true;
-        for contender in open {
-            let client = format!("{LAST}{}", contender.client);
-            let last = self.contender(&client, contender.kv.clone(), &is_over);
-            let turns = (0..LOCKS).map(|lock| {
-                let (last, client) = (&last, &client);
-                async move {
-                    let (attempt, wanted) = last.asks(lock);
-                    let Some(guard) = self.get(client, &wanted).await else { return };
-                    let granted = Event::Granted { attempt: attempt.clone(), token: guard.token() };
-                    note(&self.log, client, wall(), granted);
-                    last.asks_guard(&attempt, &guard);
-                    last.release(&attempt, guard).await;
-                }
-            });
-            futures::future::join_all(turns).await;
-        }
-    }
-
-    /// Gets every lock when all troubles are over, has the watches see it, gives it back, and
-    /// looks whether all is free.
-    async fn end(&self) -> Result<(), Failure> {
-        let is_over = || true;
-        let contender = self.contender(END, self.observer().await?, &is_over);
-        let got = futures::future::join_all((0..LOCKS).map(|lock| {
-            let contender = &contender;
-            async move {
-                let (attempt, wanted) = contender.asks(lock);
-                let guard = self.get(END, &wanted).await?;
-                let granted = Event::Granted { attempt: attempt.clone(), token: guard.token() };
-                note(&self.log, END, wall(), granted);
-                if self.is_fenced {
-                    contender.write(lock, &attempt, &guard).await;
-                }
-                contender.read(lock).await;
-                contender.look(lock).await;
-                contender.asks_guard(&attempt, &guard);
-                Some((attempt, guard))
-            }
-        }));
-        let got = got.await;
-        let tokens: Vec<_> = got.iter().map(|got| got.as_ref().map(|(_, guard)| guard.token())).collect();
-        self.watches.all_say(ARRIVES, &tokens).await;
-        for (attempt, guard) in got.into_iter().flatten() {
-            contender.asks_guard(&attempt, &guard);
-            contender.release(&attempt, guard).await;
-        }
-        contender.close().await;
-        // What was closed and killed before has had its time.
-        let last = self.contender(END, self.observer().await?, &is_over);
-        for lock in 0..LOCKS {
-            let free = async { while last.look(lock).await != Some(false) {} };
-            let _ = tokio::time::timeout(self.within, free).await;
-        }
-        self.watches.all_say(ARRIVES, &[None; LOCKS]).await;
-        patience::until_done("clearing up", || last.kv.delete_tree(RESOURCES).into_future()).await?;
-        let _ = last.kv.close().await;
-        Ok(())
     }
 
     /// Returns what was told, and what is wrong with it.
@@ -337,14 +303,23 @@ impl<'a> Run<'a> {
             History { zero: self.zero, watches: self.watches.told(self.zero), ..History::default() };
         let log = std::mem::take(&mut *self.log.lock().unwrap_or_else(PoisonError::into_inner));
         log.into_iter().for_each(|(client, at, event)| history.add(&client, at, event));
+        // Those of processes were told by whoever struck them.
+        let troubles =
+            self.field.blows().into_iter().filter(|blow| !is_of_process(blow.stroke, self.only_clients));
+        let troubles = troubles.map(|blow| (blow.began, blow.ended)).chain(self.field.stalls());
+        history.struck.extend(troubles.map(|(began, ended)| (String::new(), began, ended)));
         let promises = Promises {
             locks: LOCKS,
             within: self.within,
+            is_lossy: self.field.may_lose(),
             ttl: self.ttl,
             arrives: ARRIVES,
             is_linearizable: field_is_linearizable(self.field),
         };
-        let violations = judge::judge(&history, &promises);
+        let mut violations = judge::judge(&history, &promises);
+        if !promises.is_lossy {
+            violations.extend(vacancy::vacancies(&history, self.next));
+        }
         for lock in 0..LOCKS {
             let is_of_contender = |client: &str| client != END && !client.starts_with(LAST);
             let grants = history
@@ -362,6 +337,11 @@ impl<'a> Run<'a> {
         let History { answered, unknown, failed, .. } = history;
         Ok(Seen { answered, unknown, failed, undecided: 0, violations })
     }
+}
+
+/// Tells whether a stroke met a process of the workload, and nobody else.
+fn is_of_process(stroke: Stroke, only_clients: bool) -> bool {
+    only_clients || matches!(stroke, Stroke::KillClient | Stroke::PauseClient)
 }
 
 fn field_is_linearizable(field: &Field) -> bool {

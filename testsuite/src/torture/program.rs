@@ -3,6 +3,7 @@
 use super::{
     bank::Bank,
     expiry::Expiry,
+    instances::Instances,
     leaks::Leaks,
     locks::{self, Locks},
     model::Model,
@@ -10,6 +11,7 @@ use super::{
     plan::Plan,
     registers::Registers,
     round,
+    shards::Members,
     stroke::{self, Stroke},
     tally,
     watches::Watches,
@@ -41,6 +43,12 @@ pub const ONLY: &str = "KV_TORTURE_ONLY";
 
 /// The workload that runs in a round of its own, and that round.
 const LEAKS: &str = "leaks";
+/// The round in which nothing is struck but processes that are candidates.
+const CLIENTS: &str = "clients";
+/// The round of recipes that keep something for many processes.
+const RECIPES: &str = "recipes";
+/// The number of those processes.
+const CANDIDATES: usize = 5;
 
 /// The number of processes that contend for locks.
 const CHILDREN: usize = 2;
@@ -91,10 +99,19 @@ pub fn workloads(children: usize) -> Vec<Box<dyn Workload>> {
         Box::new(Bank::default()),
         Box::new(Model::default()),
         Box::new(Locks::with_children(children)),
+        Box::new(Locks::elections(children)),
         Box::new(Watches::default()),
         Box::new(Expiry::default()),
         Box::new(Leaks::default()),
     ]
+}
+
+/// Returns the workloads of recipes that have a round of their own.
+fn recipes(is_long: bool) -> Vec<Box<dyn Workload>> {
+    match is_long {
+        true => vec![Box::new(Instances::new(200)), Box::new(Members::new(256, 16))],
+        false => vec![Box::new(Instances::new(12)), Box::new(Members::new(16, 4))],
+    }
 }
 
 /// Returns the number that this variable sets, if it is set.
@@ -124,13 +141,17 @@ fn whole<H: Harness>(
     let harness: Arc<dyn Harness> = Arc::new(runtime.block_on(runtime.spawn(make))??);
     let backend = harness.name();
     let can = runtime.block_on(can_fall(&*harness))?;
-    let trials = plans(can, is_long, seed, time).into_iter().enumerate().map(|(n, (name, plan))| {
-        let (harness, runtime) = (harness.clone(), runtime.handle().clone());
-        let backend = backend.clone();
-        Trial::test(format!("{backend}::{name}"), move || {
-            runtime.block_on(one(harness, &backend, name, n, &plan)).map_err(|e| Failed::from(e.to_string()))
-        })
-    });
+    let has_processes = harness.address().is_some() && harness.url("torture/").is_some();
+    let trials =
+        plans(can, is_long, has_processes, seed, time).into_iter().enumerate().map(|(n, (name, plan))| {
+            let (harness, runtime) = (harness.clone(), runtime.handle().clone());
+            let backend = backend.clone();
+            Trial::test(format!("{backend}::{name}"), move || {
+                runtime
+                    .block_on(one(harness, &backend, name, n, &plan))
+                    .map_err(|e| Failed::from(e.to_string()))
+            })
+        });
     let trials = trials.collect();
     let failed = libtest_mimic::run(&arguments, trials).has_failed();
     // The harness may still need the runtime to stop its servers.
@@ -162,7 +183,13 @@ async fn can_fall(harness: &dyn Harness) -> Result<Vec<(Stroke, bool)>, Failure>
 }
 
 /// Returns the rounds, by name.
-fn plans(can: Vec<(Stroke, bool)>, is_long: bool, seed: u64, time: Duration) -> Vec<(&'static str, Plan)> {
+fn plans(
+    can: Vec<(Stroke, bool)>,
+    is_long: bool,
+    has_processes: bool,
+    seed: u64,
+    time: Duration,
+) -> Vec<(&'static str, Plan)> {
     let calm = (200, 1200);
     let (alone, together): (Vec<_>, Vec<_>) =
         workloads(CHILDREN).iter().map(|workload| workload.name()).partition(|name| *name == LEAKS);
@@ -177,6 +204,16 @@ fn plans(can: Vec<(Stroke, bool)>, is_long: bool, seed: u64, time: Duration) -> 
         plans.push((stroke.name(), Plan { calm, ..plan(vec![stroke]) }));
     }
     plans.push((LEAKS, Plan { seed, time, strokes: Vec::new(), calm, workloads: alone }));
+    // Servers and links come back before the next stroke, so that what is in time is seen.
+    let is_plain = |stroke: &Stroke| !stroke.is_answer() && !matches!(stroke, Stroke::Full | Stroke::Crowded);
+    let strokes: Vec<_> = mixed.iter().copied().filter(is_plain).collect();
+    let workloads = recipes(is_long).iter().map(|workload| workload.name()).collect();
+    plans.push((RECIPES, Plan { seed, time, strokes, calm: (2000, 6000), workloads }));
+    if has_processes {
+        let time = if is_long { time * 4 } else { time };
+        let plan = Plan { seed, time, strokes: Vec::new(), calm, workloads: vec!["election"] };
+        plans.push((CLIENTS, plan));
+    }
     if is_long {
         plans.extend(mixed.iter().map(|stroke| (stroke.name(), plan(vec![*stroke]))));
     }
@@ -201,7 +238,11 @@ async fn one(
     plan: &Plan,
 ) -> Result<(), Failure> {
     let prefix = format!("torture-{:x}-{n}/", plan.seed);
-    let mut workloads = workloads(CHILDREN);
+    let mut workloads = match name {
+        CLIENTS => vec![Box::new(Locks::elections(CANDIDATES).only_clients()) as Box<dyn Workload>],
+        RECIPES => recipes(std::env::var_os(LONG).is_some()),
+        _ => workloads(CHILDREN),
+    };
     let only = std::env::var(ONLY).ok();
     let is_asked = |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|one| one == name));
     workloads.retain(|workload| plan.workloads.contains(&workload.name()) && is_asked(workload.name()));

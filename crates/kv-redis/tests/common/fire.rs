@@ -159,6 +159,12 @@ impl Harness for Fire {
         Some(self.base.with_prefix(prefix))
     }
 
+    fn url_through(&self, proxy: &Proxy, prefix: &str) -> Option<String> {
+        let Place::Single(single) = &self.place else { return None };
+        let (at, is_tls) = (proxy.server().to_string(), proxy.server() == single.tls_address());
+        (!is_tls).then(|| self.base.with_prefix(prefix).replace(&at, &proxy.address().to_string()))
+    }
+
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
         Some(kv_redis::open(url).await)
     }

@@ -1,11 +1,13 @@
 //! Contenders in processes of their own, which are killed and stopped.
 
 use super::{
-    contender::{CLOSE, Contender, Tell},
+    contender::{CLOSE, Contender, Tell, name},
     event::{self, Event, wall},
+    had::{Kind, attempt_of},
+    vacancy::THRONE,
 };
 use crate::{
-    Failure,
+    Failure, Proxy,
     process::Daemon,
     torture::{
         chance::Chance,
@@ -22,7 +24,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::{Mutex, watch},
     time::{Instant, sleep},
 };
 
@@ -35,6 +37,7 @@ const ENDS: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Order {
     client: String,
+    kind: Kind,
     seed: u64,
     ttl: Duration,
     is_fenced: bool,
@@ -44,15 +47,16 @@ struct Order {
 
 impl Order {
     fn text(&self) -> String {
-        let Self { client, seed, ttl, is_fenced, denials, url } = self;
+        let Self { client, kind, seed, ttl, is_fenced, denials, url } = self;
         let (ttl, Denials { access, records }) = (ttl.as_millis(), denials);
-        format!("{client} {seed} {ttl} {is_fenced} {access} {records} {url}")
+        format!("{client} {kind} {seed} {ttl} {is_fenced} {access} {records} {url}")
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let mut words = text.splitn(7, ' ');
+        let mut words = text.splitn(8, ' ');
         Some(Self {
             client: words.next()?.into(),
+            kind: words.next()?.parse().ok()?,
             seed: words.next()?.parse().ok()?,
             ttl: Duration::from_millis(words.next()?.parse().ok()?),
             is_fenced: words.next()?.parse().ok()?,
@@ -87,7 +91,7 @@ async fn contend<F>(order: Order, over: watch::Receiver<bool>, open: impl Fn(Str
 where
     F: Future<Output = Result<Kv>>,
 {
-    let Order { client, seed, ttl, is_fenced, denials, url } = order;
+    let Order { client, kind, seed, ttl, is_fenced, denials, url } = order;
     let mut until_over = over.clone();
     let open = async {
         loop {
@@ -106,7 +110,7 @@ where
     let mut chance = Chance::new(seed, &client);
     let attempts = AtomicU32::new(0);
     let is_over = || *over.borrow();
-    Contender { client, kv, ttl, is_fenced, denials, tell, is_over: &is_over, attempts }
+    Contender { client, kv, kind, ttl, is_fenced, denials, tell, is_over: &is_over, attempts }
         .work(&mut chance)
         .await;
 }
@@ -115,11 +119,32 @@ where
 pub(super) struct Children<'a> {
     pub(super) field: &'a Field,
     pub(super) workload: &'static str,
+    pub(super) kind: Kind,
     pub(super) ttl: Duration,
     pub(super) is_fenced: bool,
     pub(super) url: String,
     /// The folder into which they write what they tell.
     pub(super) folder: PathBuf,
+    /// The turns of what strikes, where one stroke falls at a time.
+    pub(super) turns: Option<Turns>,
+}
+
+/// What strokes have that fall one at a time, mostly on who leads.
+pub(super) struct Turns {
+    pub(super) turn: Mutex<()>,
+    /// A client that nothing strikes.
+    pub(super) observer: Kv,
+    /// The time within which the next one is there.
+    pub(super) next: Duration,
+}
+
+/// One process, as it is struck.
+struct Struck<'a> {
+    client: &'a str,
+    daemon: &'a Daemon,
+    /// Its link to the server, where it has one of its own.
+    link: Option<&'a Proxy>,
+    told: &'a (dyn Fn(&str, u64, Event) + Send + Sync),
 }
 
 /// The way in which the life of one ended.
@@ -146,19 +171,22 @@ impl Children<'_> {
             let client = format!("{}-child-{number}.{life}", self.workload);
             life += 1;
             let log = self.folder.join(format!("{number}.{life}"));
+            let (link, url) = self.link(chance.below(usize::MAX)).await;
             let order = Order {
                 client: client.clone(),
+                kind: self.kind,
                 seed: chance.below(usize::MAX) as u64,
                 ttl: self.ttl,
                 is_fenced: self.is_fenced,
                 denials: self.field.denials(),
-                url: self.url.clone(),
+                url,
             };
             let mut command = Command::new(std::env::current_exe()?);
             command.env(CHILD, order.text());
             let daemon = Daemon::new(command, log.clone());
             let input = daemon.spawn_with_input()?;
-            match self.strike(&daemon, &client, &mut chance).await {
+            let struck = Struck { client: &client, daemon: &daemon, link: link.as_ref(), told };
+            match self.strike(&struck, &mut chance).await {
                 End::Killed => {}
                 End::Asked => {
                     let began = wall();
@@ -176,38 +204,97 @@ impl Children<'_> {
         Ok(())
     }
 
+    /// Returns the link of a process of its own, where it is to have one, and the URL that leads
+    /// through it.
+    async fn link(&self, number: usize) -> (Option<Proxy>, String) {
+        let harness = self.field.harness();
+        let mut ways = harness.other_addresses();
+        ways.extend(harness.address());
+        if self.turns.is_some() && !ways.is_empty() {
+            let link = Proxy::start(ways[number % ways.len()]).await;
+            if let Some(url) = harness.url_through(&link, &self.field.under(self.workload)) {
+                return (Some(link), url);
+            }
+        }
+        (None, self.url.clone())
+    }
+
     /// Stops the process now and then, until its time is over. After that it runs, or is gone.
-    async fn strike(&self, daemon: &Daemon, client: &str, chance: &mut Chance) -> End {
+    async fn strike(&self, struck: &Struck<'_>, chance: &mut Chance) -> End {
         let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX / 4);
         loop {
             sleep(chance.millis(400, 3000)).await;
+            let _turn = match &self.turns {
+                Some(turns) => {
+                    let turn = turns.turn.lock().await;
+                    self.until_leads(turns, struck.client).await;
+                    Some(turn)
+                }
+                None => None,
+            };
             // Some are killed at the end of the round, too.
             let kind = chance.below(6);
             if self.field.is_over() && kind > 2 {
                 return End::Asked;
             }
-            let began = self.field.now();
-            match kind {
-                0 | 1 => {
-                    daemon.kill();
-                    self.struck(Stroke::KillClient, client, began);
-                    sleep(chance.millis(0, 1000)).await;
-                    return End::Killed;
+            let (began, at, away) = (self.field.now(), wall(), chance.millis(50, 2 * ttl));
+            let stroke = match (kind, struck.link) {
+                (0 | 1, _) => {
+                    struck.daemon.kill();
+                    Stroke::KillClient
                 }
-                2..5 => {
-                    daemon.pause();
-                    sleep(chance.millis(50, 2 * ttl)).await;
-                    daemon.resume();
-                    self.struck(Stroke::PauseClient, client, began);
+                (2, Some(link)) => {
+                    link.freeze();
+                    sleep(away).await;
+                    link.reset().await;
+                    link.heal().await;
+                    Stroke::Freeze
+                }
+                (3, Some(link)) => {
+                    link.cut().await;
+                    sleep(away).await;
+                    link.heal().await;
+                    Stroke::Cut
+                }
+                (2..5, _) => {
+                    struck.daemon.pause();
+                    sleep(away).await;
+                    struck.daemon.resume();
+                    Stroke::PauseClient
                 }
                 _ => return End::Asked,
+            };
+            let label = format!("{} ({})", stroke.name(), struck.client);
+            self.field.struck(Blow { stroke, label, began, ended: self.field.now() });
+            (struck.told)(struck.client, wall(), Event::Struck { began: at });
+            self.rest(chance).await;
+            if stroke == Stroke::KillClient {
+                sleep(chance.millis(0, 1000)).await;
+                return End::Killed;
             }
         }
     }
 
-    fn struck(&self, stroke: Stroke, client: &str, began: u64) {
-        let label = format!("{} ({client})", stroke.name());
-        self.field.struck(Blow { stroke, label, began, ended: self.field.now() });
+    /// Waits until this process leads, but not long.
+    async fn until_leads(&self, turns: &Turns, client: &str) {
+        let (end, attempts) = (Instant::now() + Duration::from_secs(3), format!("{client}/"));
+        while !self.field.is_over() && Instant::now() < end {
+            let holder = turns.observer.lock_holder(name(THRONE)).await;
+            if holder.is_ok_and(|held| held.is_some_and(|h| attempt_of(&h.value).starts_with(&attempts))) {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Leaves the time, mostly, for the next one to be there, where strokes fall one at a time.
+    async fn rest(&self, chance: &mut Chance) {
+        let Some(turns) = &self.turns else { return };
+        let most = u64::try_from(turns.next.as_millis()).unwrap_or(u64::MAX / 4);
+        let end = Instant::now() + chance.millis(0, 2 * most);
+        while !self.field.is_over() && Instant::now() < end {
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 }
 
@@ -234,6 +321,7 @@ mod tests {
     fn an_order_is_read_as_it_was_written() {
         let order = Order {
             client: "locks-child-0.1".into(),
+            kind: Kind::Office,
             seed: 7,
             ttl: Duration::from_millis(2500),
             is_fenced: true,

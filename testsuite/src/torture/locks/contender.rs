@@ -1,11 +1,14 @@
 //! One handle that contends for locks, in whichever process.
 
-use super::event::{Event, Unwritten, wall};
+use super::{
+    event::{Event, Unwritten, wall},
+    had::{Had, Kind, Wanted, attempt_of},
+};
 use crate::torture::{
     chance::Chance,
     field::{Denials, Failed},
 };
-use kv_core::{ErrorKind, Fence, Guard, Kv};
+use kv_core::{ErrorKind, Fence, Kv};
 use std::{
     sync::{
         Arc,
@@ -43,6 +46,7 @@ pub(super) struct Contender<'a> {
     /// The name of the client, which is in the names of its attempts.
     pub(super) client: String,
     pub(super) kv: Kv,
+    pub(super) kind: Kind,
     pub(super) ttl: Duration,
     /// Tells whether writes can be fenced.
     pub(super) is_fenced: bool,
@@ -62,14 +66,14 @@ impl Contender<'_> {
     }
 
     /// Contends until it is to end; returns the guards that it kept, each with its attempt's name.
-    pub(super) async fn contend(&self, chance: &mut Chance) -> Vec<(String, Guard)> {
+    pub(super) async fn contend(&self, chance: &mut Chance) -> Vec<(String, Had)> {
         let of_task = std::iter::repeat_with(|| Chance::new(chance.below(usize::MAX) as u64, "task"));
         let tasks: Vec<_> = of_task.take(TASKS).map(|chance| self.turns(chance)).collect();
         futures::future::join_all(tasks).await.into_iter().flatten().collect()
     }
 
     /// Closes the handle, which is to give these guards back.
-    pub(super) async fn leave(&self, kept: Vec<(String, Guard)>) {
+    pub(super) async fn leave(&self, kept: Vec<(String, Had)>) {
         self.close().await;
         if kept.iter().any(|(_, guard)| guard.is_held()) {
             self.wrong("a guard says that it is held when the handle is closed");
@@ -77,7 +81,7 @@ impl Contender<'_> {
     }
 
     /// Releases these guards.
-    pub(super) async fn give_back(&self, kept: Vec<(String, Guard)>) {
+    pub(super) async fn give_back(&self, kept: Vec<(String, Had)>) {
         for (attempt, guard) in kept {
             self.release(&attempt, guard).await;
         }
@@ -99,7 +103,7 @@ impl Contender<'_> {
     }
 
     /// Takes turns until it is to end; returns the guard that is kept beyond it, if there is one.
-    async fn turns(&self, mut chance: Chance) -> Option<(String, Guard)> {
+    async fn turns(&self, mut chance: Chance) -> Option<(String, Had)> {
         while !(self.is_over)() {
             let kept = self.turn(&mut chance).await;
             if kept.is_some() {
@@ -110,7 +114,7 @@ impl Contender<'_> {
         None
     }
 
-    async fn turn(&self, chance: &mut Chance) -> Option<(String, Guard)> {
+    async fn turn(&self, chance: &mut Chance) -> Option<(String, Had)> {
         let lock = chance.below(LOCKS);
         let (attempt, wanted) = self.asks(lock);
         let got = match chance.below(6) {
@@ -147,23 +151,23 @@ impl Contender<'_> {
     }
 
     /// Checks what ended a wait that has no end of its own: only lasting errors may.
-    fn ended(&self, e: &kv_core::Error) {
+    pub(super) fn ended(&self, e: &kv_core::Error) {
         if !e.is_lasting() {
             self.wrong(format!("a wait for a lock was ended by what passes: {e}"));
         }
     }
 
     /// Tells that it asks for a lock; returns the attempt's name, and the lock to be acquired.
-    pub(super) fn asks(&self, lock: usize) -> (String, kv_core::Lock) {
+    pub(super) fn asks(&self, lock: usize) -> (String, Wanted) {
         let attempt = format!("{}/{}", self.client, self.attempts.fetch_add(1, Ordering::Relaxed));
         self.tell(Event::Asks { attempt: attempt.clone(), lock });
-        let wanted = self.kv.new_lock(name(lock)).ttl(self.ttl).value(attempt.as_str());
+        let wanted = Wanted::new(self.kind, &self.kv, name(lock), self.ttl, &attempt);
         (attempt, wanted)
     }
 
     /// Holds the lock for a while, writes, and gives it back in one of the ways that there are.
     /// Returns the guard if it is kept when the contender is to end.
-    async fn hold(&self, lock: usize, attempt: &str, guard: Guard, chance: &mut Chance) -> Option<Guard> {
+    async fn hold(&self, lock: usize, attempt: &str, guard: Had, chance: &mut Chance) -> Option<Had> {
         let ttl = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX / 2);
         let time = if chance.one_in(10) { chance.millis(ttl, 2 * ttl) } else { chance.millis(0, 200) };
         let until = Instant::now() + time;
@@ -201,7 +205,7 @@ impl Contender<'_> {
     }
 
     /// Asks the guard whether it is held, and tells so.
-    pub(super) fn asks_guard(&self, attempt: &str, guard: &Guard) -> bool {
+    pub(super) fn asks_guard(&self, attempt: &str, guard: &Had) -> bool {
         let (at, is_held) = (wall(), guard.is_held());
         if is_held {
             (self.tell)(at, Event::Held { attempt: attempt.into(), by: "is_held".into() });
@@ -212,7 +216,7 @@ impl Contender<'_> {
     /// Releases the lock, and tells whether it was still held: then it was held at the beginning
     /// of the call, or later, and is not after the answer. A lock that was lost before may be held
     /// on the server until its TTL is over.
-    pub(super) async fn release(&self, attempt: &str, guard: Guard) -> bool {
+    pub(super) async fn release(&self, attempt: &str, guard: Had) -> bool {
         let (at, began, left) = (wall(), Instant::now(), guard.remaining());
         let answer = guard.release().await;
         if matches!(answer, Ok(false)) && began.elapsed() < left {
@@ -267,7 +271,7 @@ impl Contender<'_> {
         match self.kv.lock_holder(name(lock)).await {
             Ok(holder) => {
                 let is_held = holder.is_some();
-                let holder = holder.map(|h| (h.token, String::from_utf8_lossy(&h.value).into_owned()));
+                let holder = holder.map(|h| (h.token, attempt_of(&h.value)));
                 self.tell(Event::Holder { lock, began, holder });
                 Some(is_held)
             }

@@ -52,6 +52,8 @@ pub(super) enum Event {
     /// Has closed its handle; `is_ok` tells whether that gave all back, and is `None` when `close`
     /// never answered.
     Closed { began: u64, is_ok: Option<bool> },
+    /// Was killed, stopped or cut off, until now; told by whoever did it.
+    Struck { began: u64 },
     /// Saw what must not be.
     Wrong { what: String },
     /// Ends; the last line of a process that was not killed.
@@ -87,6 +89,7 @@ impl fmt::Display for Event {
                 let how = is_ok.map_or("never", |is_ok| if is_ok { "ok" } else { "failed" });
                 write!(f, "closed {began} {how}")
             }
+            Self::Struck { began } => write!(f, "struck {began}"),
             Self::Wrong { what } => write!(f, "wrong {}", what.replace('\n', " ")),
             Self::Ends => write!(f, "ends"),
         }
@@ -141,6 +144,7 @@ impl Event {
                 };
                 Self::Closed { began: began.parse().ok()?, is_ok }
             }
+            ["struck", began] => Self::Struck { began: began.parse().ok()? },
             ["wrong", ..] => Self::Wrong { what: words[1..].join(" ") },
             ["ends"] => Self::Ends,
             _ => return None,

@@ -23,6 +23,8 @@ pub(super) struct Attempt {
     /// The last moment of which it is known that the lock was held then or later, and the call
     /// that said so.
     pub(super) held: Option<(u64, String)>,
+    /// The moment at which it was told that it does not have the lock, or gave up.
+    pub(super) missed: Option<u64>,
     /// The moment at which its release had freed the lock.
     pub(super) released: Option<u64>,
 }
@@ -155,6 +157,9 @@ pub(super) struct History {
     pub(super) holders: Vec<Holder>,
     pub(super) closings: Vec<Closing>,
     pub(super) watches: Vec<Watched>,
+    /// What clients met: the client, and from when to when. Strokes that met none in particular have
+    /// no name.
+    pub(super) struck: Vec<(String, u64, u64)>,
     pub(super) wrong: Vec<(u64, String)>,
     pub(super) answered: u64,
     pub(super) unknown: u64,
@@ -173,15 +178,22 @@ impl History {
         match event {
             Event::Asks { attempt: name, lock } => {
                 self.by_name.insert(name.clone(), self.attempts.len());
-                let (granted, held, released) = (None, None, None);
-                self.attempts.push(Attempt { name, client, lock, began: at, granted, held, released });
+                let (granted, held, missed, released) = (None, None, None, None);
+                let began = at;
+                self.attempts.push(Attempt { name, client, lock, began, granted, held, missed, released });
             }
             Event::Granted { attempt, token } => {
                 self.answered += 1;
                 self.change(at, &attempt, |attempt| attempt.granted = Some((at, token)));
             }
-            Event::Missed { is_answer: true, .. } => self.answered += 1,
-            Event::Missed { .. } => self.unknown += 1,
+            Event::Missed { attempt, is_answer } => {
+                if is_answer {
+                    self.answered += 1;
+                } else {
+                    self.unknown += 1;
+                }
+                self.change(at, &attempt, |attempt| attempt.missed = Some(at));
+            }
             Event::Held { attempt, by } => {
                 self.change(at, &attempt, |attempt| {
                     if attempt.held.as_ref().is_none_or(|(last, _)| *last < at) {
@@ -220,6 +232,7 @@ impl History {
             Event::Closed { began, is_ok } => {
                 self.closings.push(Closing { client, began: run(began), ended: at, is_ok });
             }
+            Event::Struck { began } => self.struck.push((client, run(began), at)),
             Event::Wrong { what } => self.wrong.push((at, format!("{client}: {what}"))),
             Event::Ends => {}
         }

@@ -17,12 +17,18 @@ pub(super) struct Promises {
     pub(super) ttl: Duration,
     /// The time within which a watch tells who holds a lock, if the lock is held so long.
     pub(super) arrives: Duration,
+    /// Tells whether the store may lose what it acknowledged, so that two may have one lock.
+    pub(super) is_lossy: bool,
     /// Tells whether reads see every write before them.
     pub(super) is_linearizable: bool,
 }
 
 /// Returns all that is wrong.
 pub(super) fn judge(history: &History, promises: &Promises) -> Vec<Violation> {
+    if promises.is_lossy {
+        // What is left: the store refuses the older one's writes, and somebody gets the lock.
+        return [tokens(history), fenced(history), progress(history, promises)].concat();
+    }
     let wrong = history.wrong.iter().map(|(at, what)| violation(what.clone(), *at, Vec::new()));
     let mut all: Vec<_> = wrong.collect();
     all.extend(tokens(history));
@@ -37,7 +43,7 @@ pub(super) fn judge(history: &History, promises: &Promises) -> Vec<Violation> {
     all
 }
 
-fn violation(what: String, at: u64, calls: Vec<Bar>) -> Violation {
+pub(super) fn violation(what: String, at: u64, calls: Vec<Bar>) -> Violation {
     Violation { what, at, calls }
 }
 

@@ -66,6 +66,7 @@ fn every_event_is_read_as_it_was_written() {
         "closed 3 ok",
         "closed 3 failed",
         "closed 3 never",
+        "struck 3",
         "wrong put \"a b\": what",
         "ends",
     ];
@@ -268,6 +269,7 @@ fn promises(locks: usize) -> Promises {
     Promises {
         locks,
         within: Duration::from_micros(100),
+        is_lossy: false,
         ttl: Duration::from_micros(50),
         arrives: Duration::from_micros(9),
         is_linearizable: true,

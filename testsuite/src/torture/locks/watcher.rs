@@ -3,6 +3,7 @@
 use super::{
     contender::{LOCKS, name},
     event::wall,
+    had::attempt_of,
     history::{Told, Watched},
 };
 use crate::torture::field::Denials;
@@ -66,8 +67,7 @@ impl Watches {
             let told = match holder.event().await {
                 Ok(WatchEvent::Synced) => Told::Synced,
                 Ok(WatchEvent::Put(entry)) => {
-                    let value = String::from_utf8_lossy(&entry.value).into_owned();
-                    Told::Put { token: entry.version.parts().0, value }
+                    Told::Put { token: entry.version.parts().0, value: attempt_of(&entry.value) }
                 }
                 Ok(WatchEvent::Delete { version, .. }) => Told::Delete { version },
                 Err(e) => return e,

@@ -9,7 +9,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(super) struct Process {
+pub(crate) struct Process {
     runtime: Handle,
     pauses: mpsc::UnboundedSender<Pause>,
     ended: oneshot::Receiver<()>,
@@ -21,12 +21,12 @@ struct Pause {
 }
 
 /// A process that stands still until this is dropped.
-pub(super) struct Paused {
+pub(crate) struct Paused {
     _still: sync::Sender<Infallible>,
 }
 
 impl Process {
-    pub(super) fn start() -> Result<Self, Failure> {
+    pub(crate) fn start() -> Result<Self, Failure> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (pauses, mut asked) = mpsc::unbounded_channel::<Pause>();
         let (ends, ended) = oneshot::channel();
@@ -47,7 +47,7 @@ impl Process {
     }
 
     /// Runs the work there, as a task.
-    pub(super) fn run<T, F>(&self, work: F) -> JoinHandle<Result<T, Failure>>
+    pub(crate) fn run<T, F>(&self, work: F) -> JoinHandle<Result<T, Failure>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
@@ -56,7 +56,7 @@ impl Process {
     }
 
     /// Stops it, with all its tasks, as SIGSTOP does; returns when it stands still.
-    pub(super) async fn pause(&self) -> Result<Paused, Failure> {
+    pub(crate) async fn pause(&self) -> Result<Paused, Failure> {
         let ((still, goes_on), (stands_still, stands)) = (sync::channel(), oneshot::channel());
         let ended = "the other process has ended";
         self.pauses.send(Pause { stands_still, goes_on }).map_err(|_| ended)?;
@@ -65,7 +65,7 @@ impl Process {
     }
 
     /// Ends it, with all its tasks; returns when it is gone.
-    pub(super) async fn kill(self) -> Result<(), Failure> {
+    pub(crate) async fn kill(self) -> Result<(), Failure> {
         drop(self.pauses);
         self.ended.await.map_err(|_| "the thread of the other process panicked".into())
     }
