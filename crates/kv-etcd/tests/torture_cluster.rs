@@ -78,6 +78,10 @@ impl Harness for Three {
         Some(self.url_by(self.first(), prefix))
     }
 
+    fn url_through(&self, proxy: &Proxy, prefix: &str) -> Option<String> {
+        Some(Node::url(&[proxy.address()], prefix))
+    }
+
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
         Some(kv_etcd::open(url).await)
     }

@@ -135,6 +135,10 @@ impl Harness for Clustered {
         Some(self.url_at(self.first().address, prefix))
     }
 
+    fn url_through(&self, proxy: &Proxy, prefix: &str) -> Option<String> {
+        Some(Node::url(&[proxy.address()], prefix))
+    }
+
     async fn open_url(&self, url: &str) -> Option<kv_core::Result<Kv>> {
         Some(kv_consul::open(url).await)
     }

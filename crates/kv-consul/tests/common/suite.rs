@@ -77,11 +77,7 @@ impl Harness for Suite {
     }
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<kv_core::Result<Kv>> {
-        self.address()?;
-        let is_tls = self.other_addresses().contains(&proxy.server());
-        let parameters = self.with_tls.as_ref().filter(|_| is_tls).unwrap_or(&self.parameters);
-        let at = proxy.address();
-        Some(kv_consul::open(&format!("consul://{at}/{}{parameters}", self.base.name_of(prefix))).await)
+        Some(kv_consul::open(&self.url_through(proxy, prefix)?).await)
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -111,6 +107,14 @@ impl Harness for Suite {
 
     fn url(&self, prefix: &str) -> Option<String> {
         Some(self.base.with_prefix(prefix))
+    }
+
+    fn url_through(&self, proxy: &Proxy, prefix: &str) -> Option<String> {
+        self.address()?;
+        let is_tls = self.other_addresses().contains(&proxy.server());
+        let parameters = self.with_tls.as_ref().filter(|_| is_tls).unwrap_or(&self.parameters);
+        let at = proxy.address();
+        Some(format!("consul://{at}/{}{parameters}", self.base.name_of(prefix)))
     }
 
     async fn open_url(&self, url: &str) -> Option<kv_core::Result<Kv>> {

@@ -83,11 +83,7 @@ impl Harness for Fire {
     }
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
-        let mut url = url(&proxy.address().to_string(), prefix);
-        if proxy.server() == self.0.tls.address() {
-            url = format!("{url}?{}", self.0.certificates.client.parameters());
-        }
-        Some(kv_etcd::open(&url).await)
+        Some(kv_etcd::open(&self.url_through(proxy, prefix)?).await)
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -108,6 +104,12 @@ impl Harness for Fire {
 
     fn url(&self, prefix: &str) -> Option<String> {
         Some(url(&self.0.node.address.to_string(), prefix))
+    }
+
+    fn url_through(&self, proxy: &Proxy, prefix: &str) -> Option<String> {
+        let url = url(&proxy.address().to_string(), prefix);
+        let is_tls = proxy.server() == self.0.tls.address();
+        Some(if is_tls { format!("{url}?{}", self.0.certificates.client.parameters()) } else { url })
     }
 
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {

@@ -68,10 +68,7 @@ impl Harness for Suite {
     }
 
     async fn open_through(&self, proxy: &Proxy, prefix: &str) -> Option<Result<Kv>> {
-        self.address()?;
-        let with_tls = self.with_tls.as_ref().filter(|(at, _)| *at == proxy.server());
-        let (at, parameters) = (proxy.address(), with_tls.map_or("", |(_, parameters)| parameters));
-        Some(kv_zookeeper::open(&format!("zookeeper://{at}/{}{parameters}", self.base.name_of(prefix))).await)
+        Some(kv_zookeeper::open(&self.url_through(proxy, prefix)?).await)
     }
 
     fn address(&self) -> Option<SocketAddr> {
@@ -96,6 +93,13 @@ impl Harness for Suite {
 
     fn url(&self, prefix: &str) -> Option<String> {
         Some(self.base.with_prefix(prefix))
+    }
+
+    fn url_through(&self, proxy: &Proxy, prefix: &str) -> Option<String> {
+        self.address()?;
+        let with_tls = self.with_tls.as_ref().filter(|(at, _)| *at == proxy.server());
+        let (at, parameters) = (proxy.address(), with_tls.map_or("", |(_, parameters)| parameters));
+        Some(format!("zookeeper://{at}/{}{parameters}", self.base.name_of(prefix)))
     }
 
     async fn open_url(&self, url: &str) -> Option<Result<Kv>> {
