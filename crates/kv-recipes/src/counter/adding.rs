@@ -61,6 +61,11 @@ impl<'a> Adding<'a> {
             }
             if self.late >= PATIENCE && turn.is_none() {
                 turn = self.turn().await?;
+                if turn.is_some() {
+                    // Nobody else of the line is trying: those that wait behind it wait for a pause too.
+                    backoff.reset();
+                    continue;
+                }
             }
             backoff.pause().await;
         }
