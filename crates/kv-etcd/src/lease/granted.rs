@@ -95,7 +95,7 @@ mod tests {
     fn a_number_tells_what_a_lease_is_for() {
         for _ in 0..1000 {
             let (owners, ttl, session) = (For::Owner.number(), For::Ttl.number(), For::Session.number());
-            assert!(0 < owners && owners < TTL && TTL <= ttl && ttl < SESSIONS && SESSIONS <= session);
+            assert!((1..TTL).contains(&owners) && (TTL..SESSIONS).contains(&ttl) && session >= SESSIONS);
             assert_eq!(ttl >> 41 & 0x7f, 0, "an earlier version would revoke it");
         }
     }
