@@ -135,7 +135,8 @@ impl Config {
         whole_prefix(&self.prefix, Some(&*self.raw_prefix).filter(|raw| !raw.is_empty()))
     }
 
-    /// Sets how many bytes of the file are kept in memory at most: 64 MiB by default.
+    /// Sets how many bytes of the file are kept in memory at most: 64 MiB by default. With twice
+    /// the size of the file, reads need no thread of their own.
     #[must_use]
     pub fn cache_size(mut self, bytes: usize) -> Self {
         self.cache_size = bytes;

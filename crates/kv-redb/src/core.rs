@@ -96,7 +96,7 @@ impl Core {
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         deadline: Deadline,
-        work: impl Fn(&Snapshot, &str) -> std::result::Result<T, Reading> + Send + Sync + 'static,
+        work: impl Fn(&Snapshot<'_>, &str) -> std::result::Result<T, Reading> + Send + Sync + 'static,
     ) -> Result<T> {
         let prefix = self.view.prefix.clone();
         self.engine()?.read(deadline, move |snapshot| work(snapshot, &prefix)).await

@@ -35,10 +35,27 @@
 //! `Timeout`, and it never happens. One that is being committed then is `OutcomeUnknown`.
 //! [`Redb::stats`] counts commits and writes.
 //!
-//! A read is a snapshot of its own on a thread of the runtime's pool for blocking work. It waits
-//! for no writer, and costs the hop to that thread: about 10 µs, of which redb's own part is one
-//! or two. `exists` and listings without values read no value of 1 KiB or more, and a write beside
-//! a large value does not write that value again.
+//! # Reads
+//! A read waits for no writer. After each commit the writer's thread makes one view of the file,
+//! before it answers anybody, and all reads look at that view until the next commit. So a read sees
+//! the last commit that was answered or a newer one, and none goes back behind another.
+//!
+//! Where the file is at most half as large as the cache, reads are done at once, on the thread of
+//! their caller. That never waits for the disk, nor for a lock that is held while something waits
+//! for it: redb drops no page of such a file from its
+//! cache, the first read after opening has all pages read once, on another thread, and what a
+//! commit writes is in the cache too. A counter below redb would tell if it were otherwise; reads
+//! then go the other way again.
+//!
+//! That other way is a thread of the runtime's pool, which costs a hop of about 10 µs. It is for
+//! larger files, of which no one can say whether a page is in memory without reading it, for values
+//! of more than 64 KiB, for reads of more than 4,096 rows, and for the first ones after opening.
+//! [`Stats::aside`] counts these reads: where there are many, give
+//! [`Config::cache_size`] twice the size of the file. A cache of entries in front of redb was not
+//! made: it would hold each value twice, and could not answer a listing.
+//!
+//! `exists` and listings without values read no value of 1 KiB or more, and a write beside a large
+//! value does not write that value again.
 //!
 //! # One process
 //! A file is for one process at a time: a second one gets `Unavailable` with the file's name.

@@ -1,7 +1,12 @@
 //! The names of keys and locks in the file, and the keys and locks of names.
 
 use kv_core::Key;
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
+
+/// Returns the whole name of a key, for a look: without a prefix it is the key's own.
+pub(crate) fn with<'a>(prefix: &str, key: &'a Key) -> Cow<'a, str> {
+    if prefix.is_empty() { Cow::Borrowed(key.as_str()) } else { Cow::Owned(format!("{prefix}{key}")) }
+}
 
 /// Returns the whole name of a key: the prefix of its store, and the key.
 pub(crate) fn whole(prefix: &str, key: &Key) -> Arc<str> {

@@ -2,8 +2,10 @@
 
 use super::{
     batch::{Batch, Done},
+    disk::Open,
     event::{Event, View},
     file::Identity,
+    fixed::Fixed,
     format::Stored,
     job::{self, Job},
     options::Options,
@@ -16,7 +18,6 @@ use kv_core::{
     backend::{Hub, Instant, Mutex},
     driver::Deadline,
 };
-use redb::Database;
 use std::{
     path::PathBuf,
     sync::{
@@ -30,7 +31,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 const QUEUE: usize = 1_024;
 
 /// The file, or the error that tells why it cannot be used now.
-type Slot = Result<Database>;
+type Slot = Result<Open>;
 
 /// Counts of what was done since the file was opened, by all clients of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,9 @@ pub struct Stats {
     pub writes: u64,
     /// Counts how often the file had to be opened again after an error of its disk.
     pub reopened: u64,
+    /// Counts the reads that went to a thread of the runtime's pool, since not all of the file was
+    /// in memory, or since they take long.
+    pub aside: u64,
 }
 
 /// One open file.
@@ -52,11 +56,13 @@ pub(crate) struct Engine {
     pub(super) cache_size: usize,
     pub(super) quick_repair: bool,
     database: RwLock<Slot>,
+    /// The state that reads see; `None` while the file is opened again.
+    pub(super) fixed: RwLock<Option<Arc<Fixed>>>,
     /// Wakes the writer to see whether the file still serves.
     pub(super) look: Notify,
     /// Counts how often the writer has looked whether the file still serves.
     pub(super) looked: watch::Sender<u64>,
-    /// Limits the reads that run at the same time, each on a thread of its own.
+    /// Limits the reads on threads of the pool that run at the same time.
     pub(super) readers: Arc<Semaphore>,
     jobs: mpsc::Sender<Box<dyn Job>>,
     pub(super) living: Shared,
@@ -68,6 +74,8 @@ pub(crate) struct Engine {
     pub(super) writes: AtomicU64,
     /// Counts how often the file was opened again after a failure.
     pub(super) reopened: AtomicU64,
+    /// Counts the reads on threads of the pool.
+    pub(super) aside: AtomicU64,
 }
 
 impl Engine {
@@ -76,7 +84,7 @@ impl Engine {
     pub(super) fn new(
         path: PathBuf,
         file: Identity,
-        database: Database,
+        database: Open,
         stored: Stored,
         options: &Options,
     ) -> (Arc<Self>, mpsc::Receiver<Box<dyn Job>>, State) {
@@ -89,6 +97,7 @@ impl Engine {
             time,
             cache_size: options.cache_size,
             quick_repair: options.quick_repair,
+            fixed: RwLock::new(Fixed::new(&database, 0).ok().map(Arc::new)),
             database: RwLock::new(Ok(database)),
             look: Notify::new(),
             looked: watch::Sender::new(0),
@@ -102,6 +111,7 @@ impl Engine {
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             reopened: AtomicU64::new(0),
+            aside: AtomicU64::new(0),
             file,
             path,
         });
@@ -178,6 +188,7 @@ impl Engine {
             commits: self.commits.load(Ordering::Relaxed),
             writes: self.writes.load(Ordering::Relaxed),
             reopened: self.reopened.load(Ordering::Relaxed),
+            aside: self.aside.load(Ordering::Relaxed),
         }
     }
 

@@ -1,9 +1,12 @@
 //! Opens the file, and tells whether it is still the one at its path.
 
-use super::make;
+use super::{
+    disk::{Disk, Open, Residence},
+    make,
+};
 use crate::error;
 use kv_core::{Error, ErrorKind, Result};
-use redb::{Builder, Database};
+use redb::{Builder, backends::FileBackend};
 use std::{
     fs::{self, File},
     io::{self, Read, Seek},
@@ -64,7 +67,7 @@ pub(crate) enum Opening {
 }
 
 /// Opens the file, and repairs it if the process before crashed.
-pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<Database> {
+pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<Open> {
     if opening != Opening::Again {
         make::whole(path)?;
     }
@@ -87,7 +90,12 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<D
     let mut builder = Builder::new();
     let seen = repaired.clone();
     builder.set_cache_size(cache_size).set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
-    let mut database = match builder.create(path) {
+    let residence = Residence::new(cache_size, length);
+    let created = File::options().read(true).write(true).open(path).map_err(Into::into);
+    let created = created
+        .and_then(FileBackend::new)
+        .and_then(|file| builder.create_with_backend(Disk { file, residence: residence.clone() }));
+    let mut database = match created {
         Ok(database) => database,
         Err(e) if length == 0 => {
             empty(file);
@@ -109,7 +117,7 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<D
             Err(e) => return Err(error::not_opened(path, e)),
         }
     }
-    Ok(database)
+    Ok(Open { database, residence })
 }
 
 /// Empties a file that could not be made whole, since a part of one would never be opened. A file

@@ -23,6 +23,11 @@ impl Moment {
         self.at.now
     }
 
+    /// Returns how many commits were done at this moment.
+    pub(crate) fn commits(&self) -> u64 {
+        self.at.commits
+    }
+
     /// Tells whether no commit was done since this moment.
     pub(crate) fn is_last(&self) -> bool {
         self.living.lock().past.commits() == self.at.commits

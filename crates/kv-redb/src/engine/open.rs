@@ -35,6 +35,7 @@ fn start(path: PathBuf, options: &Options) -> Result<Arc<Engine>> {
         state,
         doubt: None,
         pause: None,
+        retired: Vec::new(),
         full: false,
         _end: End(engine.clone()),
     };

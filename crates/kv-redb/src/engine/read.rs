@@ -1,47 +1,65 @@
-//! Reads: each a snapshot of its own, on a thread that may block.
+//! Reads: each a snapshot of its own, on its caller's thread where all that it needs is in memory,
+//! and else on a thread that may block.
 
 use super::{
     blocking::blocking,
     common::Engine,
-    format::{CHANGES, DATA, Inline, LARGE, LOCKS, Row},
-    moment::Moment,
+    disk,
+    fixed::{Read, Reading, Snapshot},
+    format::{CHANGES, Inline, LOCKS},
 };
 use crate::{error, names};
 use kv_core::{
-    Bytes, Directory, Entry, Error, Holder, Item, Key, Position, Result, Version,
+    Bytes, Directory, Entry, Holder, Item, Key, Position, Result, Version,
     driver::{Deadline, ListOptions, Page},
 };
-use redb::{ReadOnlyTable, ReadTransaction, ReadableDatabase, TableError};
-use std::{ops::Bound, sync::Arc};
+use redb::TableError;
+use std::{
+    ops::Bound,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
 
 /// The most items of one page.
 const ITEMS: usize = 1_000;
 /// A page takes no further entry when its values are this many bytes already.
 const BYTES: usize = 1 << 20;
 
-/// The reason why a read failed.
-#[derive(Debug)]
-pub(crate) enum Reading {
-    Failed(redb::Error),
-    Refused(Error),
-}
-
-impl<E: Into<redb::Error>> From<E> for Reading {
-    fn from(e: E) -> Self {
-        Self::Failed(e.into())
-    }
-}
-
-type Read<T> = std::result::Result<T, Reading>;
+/// The most rows that a read looks at on its caller's thread.
+const ROWS_HERE: usize = 4_096;
+/// The largest value that a read copies on its caller's thread.
+const VALUE_HERE: usize = 64 << 10;
 
 impl Engine {
-    /// Reads from one snapshot. A read that meets a failed disk waits until the writer has opened
-    /// the file again.
+    /// Reads from one snapshot: at once where all pages are in memory, and else as
+    /// [`read_aside`](Self::read_aside) does.
     pub(crate) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         deadline: Deadline,
-        work: impl Fn(&Snapshot) -> Read<T> + Send + Sync + 'static,
+        work: impl Fn(&Snapshot<'_>) -> Read<T> + Send + Sync + 'static,
     ) -> Result<T> {
+        match self.read_here(&work) {
+            Some(found) => Ok(found),
+            // In a box: this future is large, and rarely needed.
+            None => Box::pin(self.read_aside(deadline, work)).await,
+        }
+    }
+
+    /// Reads without waiting for anything; `None` where that cannot be, or did not succeed.
+    pub(super) fn read_here<T>(&self, work: &impl Fn(&Snapshot<'_>) -> Read<T>) -> Option<T> {
+        let snapshot = self.snapshot_here()?;
+        let read = AssertUnwindSafe(|| disk::here(|| work(&snapshot)));
+        catch_unwind(read).ok()?.ok()
+    }
+
+    /// Reads on a thread that may block. A read that meets a failed disk waits until the writer has
+    /// opened the file again.
+    pub(super) async fn read_aside<T: Send + 'static>(
+        self: &Arc<Self>,
+        deadline: Deadline,
+        work: impl Fn(&Snapshot<'_>) -> Read<T> + Send + Sync + 'static,
+    ) -> Result<T> {
+        self.aside.fetch_add(1, Ordering::Relaxed);
         let work = Arc::new(work);
         let read = async {
             let (mut looked, mut gone) = (self.looked.subscribe(), self.gone.subscribe());
@@ -54,12 +72,20 @@ impl Engine {
                     // The permit is given back when the read has ended, also when its caller is
                     // gone.
                     let _permit = permit;
-                    error::caught(&engine.path, || Ok(engine.snapshot().and_then(|s| work(&s))))
+                    error::caught(&engine.path, || {
+                        let found = engine.snapshot().and_then(|snapshot| {
+                            engine.warm(&snapshot);
+                            work(&snapshot)
+                        });
+                        Ok(found)
+                    })
                 };
                 let failed = match blocking(once).await? {
                     Ok(value) => return Ok(value),
                     Err(Reading::Refused(e)) => return Err(e),
                     Err(Reading::Failed(e)) => e,
+                    // It is on a thread of its own already.
+                    Err(Reading::Long) => continue,
                 };
                 if !error::needs_reopening(&failed) || !std::mem::take(&mut again) {
                     return Err(error::failed(&self.path, &failed));
@@ -74,84 +100,64 @@ impl Engine {
         deadline.limit(read).await.unwrap_or_else(|| Err(error::no_answer(deadline)))
     }
 
-    fn snapshot(&self) -> Read<Snapshot> {
-        let database = self.database();
-        let database = database.as_ref().map_err(|e| Reading::Refused(e.clone()))?;
-        loop {
-            // The moment is before the snapshot, and no commit is between them, so that nothing in
-            // the snapshot is judged by what came behind it.
-            let at = Moment::new(&self.living, &self.time);
-            let read = database.begin_read()?;
-            if at.is_last() {
-                return Ok(Snapshot { read, at });
-            }
-        }
+    /// Reads all pages of a small file, unless they are in memory: reads that follow need no thread
+    /// of their own then.
+    fn warm(&self, snapshot: &Snapshot<'_>) {
+        let Some(warming) = snapshot.fixed.residence.warming() else { return };
+        let fixed = snapshot.fixed.clone();
+        let touch = move || {
+            let touched = catch_unwind(AssertUnwindSafe(|| fixed.touch()));
+            warming.end(matches!(touched, Ok(Ok(()))));
+        };
+        tokio::task::spawn_blocking(touch);
     }
 }
 
-/// One moment of the store.
-pub(crate) struct Snapshot {
-    read: ReadTransaction,
-    at: Moment,
-}
-
-type Data = ReadOnlyTable<&'static str, Row<'static>>;
-
-impl Snapshot {
-    fn data(&self) -> Read<Data> {
-        Ok(self.read.open_table(DATA)?)
-    }
-
+impl Snapshot<'_> {
     /// Returns the value of a row. A value that is not in the row is found by its version or
     /// token.
     fn value(&self, number: u64, inline: Inline<'_>) -> Read<Bytes> {
         if let Some(value) = inline {
             return Ok(Bytes::copy_from_slice(value));
         }
-        let value = self.read.open_table(LARGE)?.get(number)?;
+        let value = self.fixed.large.get(number)?;
         let value = value.ok_or_else(|| redb::Error::Corrupted(format!("no value of version {number}")))?;
+        if self.is_here && value.value().len() > VALUE_HERE {
+            return Err(Reading::Long);
+        }
         Ok(Bytes::copy_from_slice(value.value()))
     }
 
-    /// Tells whether a row is still there. A row whose end has come is gone at once, even before
-    /// the writer has cleared it away.
-    fn lives(&self, expiry: u64, lease: u64) -> bool {
-        (expiry == 0 || expiry > self.at.now()) && (lease == 0 || !self.at.is_over(lease))
-    }
-
     pub(crate) fn get_many(&self, prefix: &str, keys: &[Key]) -> Read<Vec<Option<Entry>>> {
-        let data = self.data()?;
-        let one = |key: &Key| -> Read<Option<Entry>> {
-            let Some(row) = data.get(&*format!("{prefix}{key}"))? else { return Ok(None) };
-            let (version, expiry, lease, value) = row.value();
-            if !self.lives(expiry, lease) {
-                return Ok(None);
-            }
-            Ok(Some(Entry::new(key.clone(), self.value(version, value)?, Version::new(version, 0))))
-        };
-        keys.iter().map(one).collect()
+        if self.is_here && keys.len() > ROWS_HERE {
+            return Err(Reading::Long);
+        }
+        keys.iter().map(|key| self.get(prefix, key)).collect()
     }
 
     pub(crate) fn get(&self, prefix: &str, key: &Key) -> Read<Option<Entry>> {
-        Ok(self.get_many(prefix, std::slice::from_ref(key))?.pop().flatten())
+        let Some(row) = self.fixed.data.get(&*names::with(prefix, key))? else { return Ok(None) };
+        let (version, expiry, lease, value) = row.value();
+        if !self.lives(expiry, lease)? {
+            return Ok(None);
+        }
+        Ok(Some(Entry::new(key.clone(), self.value(version, value)?, Version::new(version, 0))))
     }
 
     pub(crate) fn exists(&self, prefix: &str, key: &Key) -> Read<bool> {
-        let row = self.data()?.get(&*format!("{prefix}{key}"))?;
-        Ok(row.is_some_and(|row| {
-            let (_, expiry, lease, _) = row.value();
-            self.lives(expiry, lease)
-        }))
+        let Some(row) = self.fixed.data.get(&*names::with(prefix, key))? else { return Ok(false) };
+        let (_, expiry, lease, _) = row.value();
+        self.lives(expiry, lease)
     }
 
     pub(crate) fn holder(&self, name: &str) -> Read<Option<Holder>> {
-        let locks = self.read.open_table(LOCKS)?;
+        let locks = self.fixed.read.open_table(LOCKS)?;
         let Some(held) = locks.get(name)? else { return Ok(None) };
         let (token, _, value) = held.value();
-        if self.at.has_lost(name, token) {
+        if self.has_lost(name, token)? {
             return Ok(None);
         }
-        let changes = match self.read.open_table(CHANGES) {
+        let changes = match self.fixed.read.open_table(CHANGES) {
             Ok(changes) => changes.get(name)?.map_or(0, |changes| changes.value()),
             // A file of an earlier version has none before its first commit.
             Err(TableError::TableDoesNotExist(_)) => 0,
@@ -168,12 +174,15 @@ impl Snapshot {
         behind: Option<&Position>,
         options: &ListOptions,
     ) -> Read<Page> {
-        let data = self.data()?;
+        let data = &self.fixed.data;
         let base = format!("{prefix}{}", directory.start());
         let behind = behind.map(Position::start);
         let behind = behind.as_deref();
         let most = options.limit.unwrap_or(ITEMS).min(ITEMS);
-        let (mut page, mut bytes, mut left_out) = (Page::default(), 0, Vec::new());
+        let (mut page, mut bytes, mut rows) = (Page::default(), 0, 0);
+        // The names that the page leaves out, and how many of them lie before its last item: what
+        // comes behind that is noted by the next page.
+        let (mut left_out, mut before_last) = (Vec::new(), 0);
         let mut start = match behind.map(|place| format!("{prefix}{place}")) {
             Some(place) if place > base => Bound::Excluded(place),
             _ => Bound::Included(base.clone()),
@@ -183,6 +192,10 @@ impl Snapshot {
         'seek: loop {
             let from = start.as_ref().map(String::as_str);
             for row in data.range::<&str>((from, Bound::Unbounded))? {
+                rows += 1;
+                if self.is_here && rows > ROWS_HERE {
+                    return Err(Reading::Long);
+                }
                 let (name, row) = row?;
                 let name = name.value();
                 if !name.starts_with(&base) {
@@ -193,7 +206,7 @@ impl Snapshot {
                     left_out.extend(options.left_out.is_wanted().then(|| name.to_owned()));
                     continue;
                 };
-                if key.is_internal() || !self.lives(expiry, lease) {
+                if key.is_internal() || !self.lives(expiry, lease)? {
                     continue;
                 }
                 let child = if options.recursive { None } else { directory.child_of(&key) };
@@ -210,8 +223,7 @@ impl Snapshot {
                     }
                     continue 'seek;
                 }
-                // What comes behind the last item is noted by the next page.
-                left_out.drain(..).for_each(|name| options.left_out.note(name));
+                before_last = left_out.len();
                 let version = Version::new(number, 0);
                 page.items.push(if options.keys_only {
                     Item::Key(key, version)
@@ -223,9 +235,9 @@ impl Snapshot {
             }
             break;
         }
-        if page.next.is_none() {
-            left_out.iter().for_each(|name| options.left_out.note(name));
-        }
+        // Nothing is noted before the end: a page that takes long is read once more.
+        let told = if page.next.is_none() { left_out.len() } else { before_last };
+        left_out[..told].iter().for_each(|name| options.left_out.note(name));
         Ok(page)
     }
 }

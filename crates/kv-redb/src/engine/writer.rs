@@ -6,6 +6,7 @@ use super::{
     common::Engine,
     event::Event,
     file::{self, Opening},
+    fixed::Fixed,
     format::{COUNTER, EXPIRY, META},
     job::Job,
     places,
@@ -39,6 +40,9 @@ pub(crate) struct Writer {
     pub(crate) doubt: Option<Doubt>,
     /// Holds the moment before which nothing is tried that no caller asked for.
     pub(crate) pause: Option<Instant>,
+    /// Holds states that reads saw before, while some read looks at them: redb lets go of one under
+    /// its locks, which is for no thread that others need.
+    pub(crate) retired: Vec<Arc<Fixed>>,
     /// Tells whether the last batch found no space. Then jobs that make room go first, and every
     /// other job is a batch of its own.
     pub(crate) full: bool,
@@ -54,7 +58,10 @@ impl Drop for End {
         let engine = &self.0;
         let why = if std::thread::panicking() { error::panicked(&engine.path) } else { error::closed() };
         // redb may panic on what it writes when it ends a file.
-        let _ = catch_unwind(AssertUnwindSafe(|| *engine.database_mut() = Err(why)));
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            drop(engine.fix(None));
+            *engine.database_mut() = Err(why);
+        }));
         places::gone(&engine.path);
         engine.gone.send_replace(true);
     }
@@ -156,6 +163,7 @@ impl Writer {
                 return;
             }
         }
+        self.retire(None);
         let grows = jobs.iter().any(|job| job.size() > 0);
         let mut trace = Trace::default();
         let tried = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut jobs, &mut trace)));
@@ -166,7 +174,7 @@ impl Writer {
             self.pause = None;
             self.full &= !grows;
             if stamp.is_some() {
-                self.state.living().begin(&replaced, self.engine.time.now());
+                self.begin(&replaced);
                 self.engine.commits.fetch_add(1, Ordering::Relaxed);
                 self.engine.writes.fetch_add(writes, Ordering::Relaxed);
                 self.engine.tell(&events);
@@ -226,6 +234,8 @@ impl Writer {
     /// redb serves nothing after an error of the disk until the file is opened anew, which finds
     /// the last commit that is whole.
     fn mend(&mut self) -> bool {
+        let before = self.engine.fix(None);
+        self.retire(before);
         let engine = &self.engine;
         // Reads wait here. The old database has to go first, since it holds the file's lock.
         let mut slot = engine.database_mut();
@@ -253,16 +263,54 @@ impl Writer {
         drop(slot);
         engine.reopened.fetch_add(1, Ordering::Relaxed);
         self.state.first_expiry = first_expiry;
-        let Some(Doubt { stamp, events, replaced }) = self.doubt.take() else { return false };
+        let Some(Doubt { stamp, events, replaced }) = self.doubt.take() else {
+            self.fix_again();
+            return false;
+        };
         let happened = stamp == Some(counter);
         if happened {
             // Nobody was told what this batch grants, so no life begins now.
-            self.state.living().begin(&[], engine.time.now());
-            engine.tell(&events);
+            self.begin(&[]);
+            self.engine.tell(&events);
         } else {
             self.state.living().restore(replaced);
+            self.fix_again();
         }
         happened
+    }
+
+    /// Counts a commit, lets the lives that it granted begin, and has reads see it.
+    fn begin(&mut self, replaced: &[Replaced]) {
+        let fixed = self.fixed(1);
+        let before = {
+            let mut living = self.state.living();
+            living.begin(replaced, self.engine.time.now());
+            // Under the lock: a read that asks which commit is the last one finds this one.
+            self.engine.fix(fixed)
+        };
+        self.retire(before);
+    }
+
+    /// Has reads see the last commit of a file that was opened again.
+    fn fix_again(&mut self) {
+        let fixed = self.fixed(0);
+        let before = self.engine.fix(fixed);
+        self.retire(before);
+    }
+
+    /// Makes the state that reads see when so many commits more are counted. Without one they look
+    /// for it themselves.
+    fn fixed(&self, more: u64) -> Option<Arc<Fixed>> {
+        let commits = self.state.living().past.commits() + more;
+        let database = self.engine.database();
+        let fixed = || Fixed::new(database.as_ref().ok()?, commits).ok().map(Arc::new);
+        catch_unwind(AssertUnwindSafe(fixed)).ok().flatten()
+    }
+
+    /// Lets go of what no read sees any more.
+    fn retire(&mut self, before: Option<Arc<Fixed>>) {
+        self.retired.extend(before);
+        self.retired.retain(|fixed| Arc::strong_count(fixed) > 1);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Deadlines of writes, and lives of leases and locks, with a writer that a test can hold.
 
 mod crowds;
+mod here;
 mod moments;
 
 use super::{Asked, Batch, Client, Done, Engine, Lives};

@@ -27,19 +27,19 @@ impl<T> Begun<T> {
 impl Opened {
     async fn begin<T: Send + 'static>(
         &self,
-        look: impl Fn(&Snapshot) -> std::result::Result<T, Reading> + Send + Sync + 'static,
+        look: impl Fn(&Snapshot<'_>) -> std::result::Result<T, Reading> + Send + Sync + 'static,
     ) -> Result<Begun<T>> {
         let engine = self.client.engine()?.clone();
         let (go, wait) = mpsc::channel();
         let (begins, mut begun) = tokio::sync::mpsc::unbounded_channel();
         let wait = Arc::new(Mutex::new(wait));
         let read = tokio::spawn(async move {
-            let stands = move |snapshot: &Snapshot| {
+            let stands = move |snapshot: &Snapshot<'_>| {
                 let _ = begins.send(());
                 let _ = wait.lock().expect("no panic").recv();
                 look(snapshot)
             };
-            engine.read(Deadline::after(LONG), stands).await
+            engine.read_aside(Deadline::after(LONG), stands).await
         });
         begun.recv().await.expect("it begins");
         Ok(Begun { go, read })
