@@ -64,6 +64,6 @@ async fn a_wait_for_a_lock_logs_that_the_server_answers_again_and_not_when_it_ha
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(*log.0.lock().unwrap(), [tracing::Level::WARN, tracing::Level::INFO]);
     assert!(!waits.is_finished() && held.release().await.unwrap());
-    waits.await.unwrap().unwrap();
+    drop(waits.await.unwrap().unwrap());
     assert_eq!(log.0.lock().unwrap().len(), 2);
 }
