@@ -44,14 +44,14 @@ impl Wanted {
 
     pub(super) async fn acquire(self) -> Result<Had> {
         match self {
-            Self::Lock(lock) => lock.acquire().await.map(Had::Guard),
+            Self::Lock(lock) => lock.acquire().await.map(Had::guard),
             Self::Office(election) => election.campaign().await.map(Had::Term),
         }
     }
 
     pub(super) async fn acquire_within(self, wait: Duration) -> Result<Option<Had>> {
         match self {
-            Self::Lock(lock) => Ok(lock.acquire_within(wait).await?.map(Had::Guard)),
+            Self::Lock(lock) => Ok(lock.acquire_within(wait).await?.map(Had::guard)),
             Self::Office(_) => timeout(wait, self.acquire()).await.ok().transpose(),
         }
     }
@@ -59,7 +59,7 @@ impl Wanted {
     /// Asks without waiting; a candidate cannot, and does not wait long.
     pub(super) async fn try_acquire(self) -> Result<Option<Had>> {
         match self {
-            Self::Lock(lock) => Ok(lock.try_acquire().await?.map(Had::Guard)),
+            Self::Lock(lock) => Ok(lock.try_acquire().await?.map(Had::guard)),
             Self::Office(_) => self.acquire_within(Duration::from_millis(20)).await,
         }
     }
@@ -68,11 +68,15 @@ impl Wanted {
 /// One that is held.
 #[derive(Debug)]
 pub(super) enum Had {
-    Guard(Guard),
+    Guard(Box<Guard>),
     Term(Term),
 }
 
 impl Had {
+    fn guard(guard: Guard) -> Self {
+        Self::Guard(Box::new(guard))
+    }
+
     pub(super) fn token(&self) -> u64 {
         self.fence().token()
     }
