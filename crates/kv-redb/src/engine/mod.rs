@@ -16,6 +16,7 @@ mod options;
 mod past;
 mod places;
 mod read;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,8 @@ pub(crate) use batch::{Asked, Batch, Done, Lives};
 pub(crate) use common::Engine;
 pub use common::Stats;
 pub(crate) use event::View;
-pub(crate) use fixed::{Reading, Snapshot};
+pub(crate) use fixed::Reading;
 pub(crate) use open::open;
 pub(crate) use options::Options;
 pub(crate) use places::Client;
+pub(crate) use snapshot::Snapshot;

@@ -5,8 +5,9 @@ use super::{
     blocking::blocking,
     common::Engine,
     disk,
-    fixed::{Read, Reading, Snapshot},
+    fixed::{Read, Reading},
     format::{CHANGES, Inline, LOCKS},
+    snapshot::Snapshot,
 };
 use crate::{error, names};
 use kv_core::{

@@ -129,7 +129,7 @@ pub(super) struct Children<'a> {
     pub(super) turns: Option<Turns>,
 }
 
-/// What strokes have that fall one at a time, mostly on who leads.
+/// The turns of strokes that fall one at a time, mostly on who leads.
 pub(super) struct Turns {
     pub(super) turn: Mutex<()>,
     /// A client that nothing strikes.

@@ -157,7 +157,7 @@ pub(super) struct History {
     pub(super) holders: Vec<Holder>,
     pub(super) closings: Vec<Closing>,
     pub(super) watches: Vec<Watched>,
-    /// What clients met: the client, and from when to when. Strokes that met none in particular have
+    /// The strokes that clients met: the client, and from when to when. Strokes that met none in particular have
     /// no name.
     pub(super) struck: Vec<(String, u64, u64)>,
     pub(super) wrong: Vec<(u64, String)>,

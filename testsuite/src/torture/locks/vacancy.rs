@@ -1,4 +1,4 @@
-//! How long nobody has what somebody waits for.
+//! The time in which nobody has what somebody waits for.
 
 use super::{
     history::{Attempt, History},
