@@ -19,7 +19,7 @@ pub(super) struct Life {
     pub(super) died: Option<u64>,
 }
 
-/// What a reader saw.
+/// The set that a reader saw.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     /// From when to when each instance was in the set; the last may go on.

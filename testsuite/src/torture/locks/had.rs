@@ -1,4 +1,4 @@
-//! What is contended for: locks, or the lead of elections, which has to keep the same promises.
+//! The object of contention: locks, or the lead of elections, which has to keep the same promises.
 
 use kv_core::{Fence, Guard, Kv, Lock, Result};
 use kv_recipes::{Election, Term};

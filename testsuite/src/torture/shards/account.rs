@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-/// Who works on what, by the word of those who work.
+/// The work of all members, by their own word.
 #[derive(Clone, Debug)]
 pub(super) struct Account(Arc<Mutex<Works>>);
 
