@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The client that waits all the time, and that nothing strikes.
 pub(super) const HEIR: &str = "the-heir";
-/// The lock or the office that it waits for.
+/// The index of the lock or the office that it waits for.
 pub(super) const THRONE: usize = 0;
 /// The microseconds within which what was dropped is given back in the background.
 const GIVES_BACK: u64 = 1_000_000;
