@@ -29,8 +29,7 @@ pub(crate) async fn ttl_lease(core: &Core, ttl: Duration, deadline: Deadline) ->
     // The lease that another put asked for is waited for no longer than one of our own.
     let left = deadline.remaining();
     let Some(lease) = Deadline::after(left - left / 50).limit(lease).await else {
-        let why = "no lease was granted for its TTL in time, so that it was not written";
-        return Err(Error::new(ErrorKind::Timeout, why));
+        return Err(not_granted());
     };
     let lease = lease?;
     let ours = ours.load(Ordering::Relaxed);
@@ -50,10 +49,13 @@ async fn ask(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<TtlLe
     let each = deadline.within().min(Deadline::DEFAULT);
     let granted = grant(core, ttl + ahead(ttl), For::Ttl, deadline, each).await;
     granted.map(|grant| TtlLease::new(ttl, asked, grant)).map_err(|e| match e.kind() {
-        ErrorKind::OutcomeUnknown => {
-            let why = "no lease was granted for its TTL in time, so that it was not written";
-            Error::new(ErrorKind::Timeout, why).with_cause(e)
-        }
+        ErrorKind::OutcomeUnknown => not_granted().with_cause(e),
         _ => e,
     })
+}
+
+/// Returns the error of a write that was not sent, since its TTL had no lease in time.
+fn not_granted() -> Error {
+    let why = "no lease was granted for its TTL in time, so that it was not written";
+    Error::new(ErrorKind::Timeout, why)
 }
