@@ -1,6 +1,6 @@
 //! Cases, each of which tries one promise, and is named after the contract's clause.
 
-use crate::{Harness, Proxy, Server, check::Failure, server::Borrowed};
+use crate::{Harness, Proxy, Server, check::Failure, sites::Turn};
 use futures::future::BoxFuture;
 use kv_core::{Capabilities, Kv};
 use std::{
@@ -11,10 +11,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{
-    sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 /// One promise, and the function that tries it. The name is the clause's, or the clause's with `/`
 /// and the part of it that is tried: `watch.gapless/startup`.
@@ -24,6 +21,8 @@ pub struct Case {
     pub name: &'static str,
     /// The promise in one sentence, as the matrix and the docs show it.
     pub promise: &'static str,
+    /// Whether it takes the server away ([`Trial::server`]), and therefore runs alone on one.
+    pub takes_server: bool,
     /// Tries the promise; panics, or returns an error, when it is broken.
     pub run: fn(Trial) -> BoxFuture<'static, Verdict>,
 }
@@ -71,39 +70,23 @@ struct Inner {
     capabilities: Arc<Capabilities>,
     patience: Duration,
     elsewhere: AtomicU32,
-    stage: Mutex<Stage>,
-    turn: Mutex<Turn>,
-}
-
-/// The step that a case is at, for the report of a case that gets stuck.
-struct Stage {
-    /// `None` while the case waits for its turn, which takes none of its time.
-    since: Option<Instant>,
-    waits_for: String,
-}
-
-/// The turn of a case. Cases run side by side, but for those that take the server away, each of
-/// which runs alone.
-enum Turn {
-    None,
-    Shared { _held: OwnedRwLockReadGuard<()>, turns: Arc<RwLock<()>> },
-    Alone { _held: OwnedRwLockWriteGuard<()>, server: Arc<Borrowed> },
+    /// The step that the case is at, for the report of a case that gets stuck.
+    waits_for: Mutex<String>,
+    since: Instant,
+    turn: Mutex<Option<Turn>>,
 }
 
 impl Trial {
-    /// Makes the trial of one run of one case, as soon as no case runs that must run alone.
-    /// `prefix` ends with a slash.
-    pub(crate) async fn new(
-        harness: Arc<dyn Harness>,
+    /// Makes the trial of one run of one case, which has its turn on this harness. `prefix` ends with a slash.
+    pub(crate) fn new(
+        (harness, turn): (Arc<dyn Harness>, Turn),
         prefix: String,
         capabilities: Arc<Capabilities>,
         patience: Duration,
-        turns: Arc<RwLock<()>>,
     ) -> Self {
-        let turn = Turn::Shared { _held: turns.clone().read_owned().await, turns };
-        let stage = Stage { since: Some(Instant::now()), waits_for: "its first answer".into() };
-        let (stage, turn, elsewhere) = (Mutex::new(stage), Mutex::new(turn), AtomicU32::default());
-        Self(Arc::new(Inner { harness, prefix, capabilities, patience, elsewhere, stage, turn }))
+        let (waits_for, turn) = (Mutex::new("its first answer".into()), Mutex::new(Some(turn)));
+        let (since, elsewhere) = (Instant::now(), AtomicU32::default());
+        Self(Arc::new(Inner { harness, prefix, capabilities, patience, elsewhere, waits_for, since, turn }))
     }
 
     /// Returns the backend under test.
@@ -154,38 +137,29 @@ impl Trial {
         Some(kv.map(|kv| (kv, proxy)))
     }
 
-    /// Returns the server, to be taken away and given back: waits until no other case runs, and
-    /// lets none begin before this one has ended. A server that the case leaves stopped or frozen
-    /// is put right after the case. `None` where the harness has no such hook. A case calls this
-    /// before anything else, and never the harness's own hook.
-    pub async fn server(&self) -> Option<Arc<dyn Server>> {
-        let server = self.0.harness.server()?;
-        let turns = match &*self.turn() {
-            Turn::Alone { server, .. } => return Some(server.clone()),
-            Turn::Shared { turns, .. } => turns.clone(),
-            Turn::None => return None,
-        };
-        self.stage().since = None;
-        *self.turn() = Turn::None;
-        let held = turns.write_owned().await;
-        let server = Arc::new(Borrowed::new(server));
-        *self.turn() = Turn::Alone { _held: held, server: server.clone() };
-        self.stage().since = Some(Instant::now());
-        Some(server)
+    /// Returns the server, to be taken away and given back: no other case runs on it until this one has
+    /// ended. A server that the case leaves stopped or frozen is put right after the case. `None` where the
+    /// harness has no such hook. A case never calls the harness's own hook.
+    ///
+    /// # Panics
+    /// The case does not say that it takes the server ([`Case::takes_server`]).
+    pub fn server(&self) -> Option<Arc<dyn Server>> {
+        self.0.harness.server()?;
+        let server = self.turn().as_ref().and_then(Turn::server).cloned();
+        Some(server.expect("only a case that says so takes the server away, and until it has ended"))
     }
 
     /// Puts the server right.
     pub(crate) async fn restore(&self) {
-        let server = match &*self.turn() {
-            Turn::Alone { server, .. } => server.clone(),
-            _ => return,
-        };
-        server.restore().await;
+        let server = self.turn().as_ref().and_then(Turn::server).cloned();
+        if let Some(server) = server {
+            server.restore().await;
+        }
     }
 
     /// Lets other cases have their turn.
     pub(crate) fn end(&self) {
-        *self.turn() = Turn::None;
+        *self.turn() = None;
     }
 
     /// Returns how long a case waits for something that must come, before it calls the promise
@@ -202,14 +176,12 @@ impl Trial {
 
     /// Notes what the case waits for, for the report if it gets stuck.
     pub fn note(&self, waits_for: impl Into<String>) {
-        self.stage().waits_for = waits_for.into();
+        *self.waits_for() = waits_for.into();
     }
 
-    /// Returns since when the case has had its turn (now, while it waits for it), and what it
-    /// noted last.
+    /// Returns since when the case has had its turn, and what it noted last.
     pub(crate) fn noted(&self) -> (Instant, String) {
-        let stage = self.stage();
-        (stage.since.unwrap_or_else(Instant::now), stage.waits_for.clone())
+        (self.0.since, self.waits_for().clone())
     }
 
     /// Waits for what must come, as long as [`patience`](Self::patience) lasts.
@@ -269,11 +241,11 @@ impl Trial {
         self.within(time, what, asking).await?
     }
 
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.0.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waits_for(&self) -> MutexGuard<'_, String> {
+        self.0.waits_for.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
+    fn turn(&self) -> MutexGuard<'_, Option<Turn>> {
         self.0.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -79,6 +79,7 @@ pub mod requests;
 pub mod rights;
 mod run;
 mod server;
+mod sites;
 pub mod tls;
 pub mod torture;
 mod wait;

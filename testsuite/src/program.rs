@@ -3,7 +3,9 @@
 use crate::{
     Failure, Harness, Options, Outcome, cases, matrix,
     run::{Runner, text},
+    sites::{Make, Sites},
 };
+use futures::FutureExt;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::{
     future::Future,
@@ -15,26 +17,31 @@ use std::{
 /// Does all that a backend's `tests/conformance.rs` has to do, with `harness = false` in its
 /// `Cargo.toml`: makes the harness, runs every case on it as a test program does
 /// (`cargo test -p kv-mine -- ttl --test-threads 1`), one line a case, drops the harness, and
-/// ends the program.
+/// ends the program. Where the harness has a server that can be taken away, it makes two more, so
+/// that the cases that take one away are tried beside the others.
 ///
 /// A run without a filter ends with a matrix, clause by clause, which is written to a file too:
 /// see [`matrix`].
 ///
 /// The program says why and fails when the harness cannot be made; it never skips.
-pub fn main<H, F>(make: impl FnOnce() -> F) -> !
+pub fn main<H, F>(make: impl Fn() -> F + Send + Sync + 'static) -> !
 where
     H: Harness,
     F: Future<Output = Result<H, Failure>> + Send + 'static,
 {
-    process::exit(i32::from(whole(make())))
+    let make: Make = Box::new(move || make().map(|made| Ok(Arc::new(made?) as Arc<dyn Harness>)).boxed());
+    process::exit(i32::from(whole(make)))
 }
 
 const FAILED: u8 = 101;
 
-fn whole<H: Harness>(make: impl Future<Output = Result<H, Failure>> + Send + 'static) -> u8 {
+fn whole(make: Make) -> u8 {
     let mut arguments = Arguments::from_args();
-    // Most cases wait most of the time.
-    let at_once = *arguments.test_threads.get_or_insert(Options::default().at_once);
+    let cases = cases::all();
+    // Most cases wait most of the time; those that take a server away wait for their turn first.
+    let at_once = arguments.test_threads.unwrap_or(Options::default().at_once);
+    let alone = cases.iter().filter(|case| case.takes_server).count();
+    arguments.test_threads.get_or_insert(at_once + alone);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(4, |n| n.get().max(4)))
         .enable_all()
@@ -44,17 +51,17 @@ fn whole<H: Harness>(make: impl Future<Output = Result<H, Failure>> + Send + 'st
         Err(e) => return failed("a runtime could not be started", &e),
     };
     let ready = runtime.block_on(runtime.spawn(async move {
-        let harness: Arc<dyn Harness> = Arc::new(make.await?);
-        let runner = Runner::new(harness.clone(), Options::default().at_once(at_once)).await?;
-        Ok::<_, Failure>((harness, runner))
+        let sites = Arc::new(Sites::several(make).await?);
+        let runner = Runner::new(sites.clone(), Options::default().at_once(at_once)).await?;
+        Ok::<_, Failure>((sites, runner))
     }));
     let code = match ready {
-        Ok(Ok((harness, runner))) => {
-            let code = all(&arguments, &*harness, runner, runtime.handle());
-            // The harness is dropped here, where it may still need the runtime to stop its
+        Ok(Ok((sites, runner))) => {
+            let code = all(&arguments, &**sites.harness(), runner, runtime.handle());
+            // The harnesses are dropped here, where they may still need the runtime to stop their
             // servers.
             let _inside = runtime.enter();
-            drop(harness);
+            drop(sites);
             code
         }
         Ok(Err(e)) => failed("the store to be tested could not be opened", &*e),
@@ -74,7 +81,10 @@ fn failed(what: &str, why: &dyn std::fmt::Display) -> u8 {
 
 fn all(arguments: &Arguments, harness: &dyn Harness, runner: Runner, runtime: &tokio::runtime::Handle) -> u8 {
     let (backend, results) = (harness.name(), Arc::new(Mutex::new(Vec::new())));
-    let trials = cases::all().into_iter().enumerate().map(|(at, case)| {
+    let mut cases: Vec<_> = cases::all().into_iter().enumerate().collect();
+    // Few of them run at once: whoever waited for them at the end would wait long.
+    cases.sort_by_key(|(_, case)| !case.takes_server);
+    let trials = cases.into_iter().map(|(at, case)| {
         let (runner, runtime, results) = (runner.clone(), runtime.clone(), results.clone());
         Trial::ignorable_test(format!("{backend}::{}", case.name), move || {
             let outcome = runtime.block_on(runner.one(case));

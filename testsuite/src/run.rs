@@ -1,6 +1,6 @@
 //! Runs cases, each in a task of its own, so that none takes another down.
 
-use crate::{Case, Ended, Harness, Trial, Verdict};
+use crate::{Case, Ended, Harness, Trial, Verdict, sites::Sites};
 use futures::{StreamExt, stream};
 use kv_core::Capabilities;
 use std::{
@@ -13,7 +13,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::RwLock, time::Instant};
+use tokio::{sync::Semaphore, time::Instant};
 
 /// The outcome of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Options {
-    /// The number of cases that run at once.
+    /// The number of cases that run at once; those that take a server away are beside it.
     pub at_once: usize,
     /// The time that each case may take, beyond what the backend's TTLs need; one that takes
     /// longer is broken.
@@ -100,7 +100,7 @@ impl Report {
 /// # Errors
 /// The store could not be opened once, so that nothing was tried.
 pub async fn run(harness: Arc<dyn Harness>, cases: &[Case], options: &Options) -> kv_core::Result<Report> {
-    let runner = Runner::new(harness, options.clone()).await?;
+    let runner = Runner::new(Arc::new(Sites::one(harness)), options.clone()).await?;
     let results = stream::iter(cases.iter().copied())
         .map(|case| {
             let runner = runner.clone();
@@ -115,33 +115,27 @@ pub async fn run(harness: Arc<dyn Harness>, cases: &[Case], options: &Options) -
 /// Runs cases on one backend, and holds what the runs share.
 #[derive(Clone)]
 pub(crate) struct Runner {
-    harness: Arc<dyn Harness>,
+    sites: Arc<Sites>,
     capabilities: Arc<Capabilities>,
     options: Options,
     prefix: Arc<str>,
     next: Arc<AtomicU32>,
-    turns: Arc<RwLock<()>>,
+    at_once: Arc<Semaphore>,
 }
 
 impl Runner {
-    pub(crate) async fn new(harness: Arc<dyn Harness>, options: Options) -> kv_core::Result<Self> {
+    pub(crate) async fn new(sites: Arc<Sites>, options: Options) -> kv_core::Result<Self> {
         let random = RandomState::new().hash_one(std::process::id());
         let prefix: Arc<str> = format!("kv-suite-{random:016x}").into();
-        let kv = harness.open(&format!("{prefix}/0/")).await?;
+        let kv = sites.harness().open(&format!("{prefix}/0/")).await?;
         let capabilities = Arc::new(kv.capabilities().clone());
         kv.close().await?;
-        Ok(Self {
-            harness,
-            capabilities,
-            options,
-            prefix,
-            next: Arc::new(AtomicU32::new(1)),
-            turns: Arc::default(),
-        })
+        let at_once = Arc::new(Semaphore::new(options.at_once));
+        Ok(Self { sites, capabilities, options, prefix, next: Arc::new(AtomicU32::new(1)), at_once })
     }
 
     pub(crate) fn report(&self, results: Vec<(Case, Outcome)>) -> Report {
-        Report { backend: self.harness.name(), capabilities: self.capabilities.clone(), results }
+        Report { backend: self.sites.harness().name(), capabilities: self.capabilities.clone(), results }
     }
 
     /// Returns the time that a case may take: the limit, and six times the slowest expiry of this
@@ -155,14 +149,20 @@ impl Runner {
 
     /// Runs one case, and cleans up behind it.
     pub(crate) async fn one(&self, case: Case) -> Outcome {
-        if let Some(reason) = self.harness.excused(case.name, &self.capabilities) {
+        if let Some(reason) = self.sites.harness().excused(case.name, &self.capabilities) {
             return Outcome::Ignored(reason);
         }
+        let _one_of = match case.takes_server {
+            true => None,
+            false => self.at_once.acquire().await.ok(),
+        };
+        let turn = match self.sites.turn(case).await {
+            Ok(turn) => turn,
+            Err(e) => return Outcome::Broken(e.to_string()),
+        };
         let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let (harness, prefix) = (self.harness.clone(), format!("{}/{n}/", self.prefix));
-        let capabilities = self.capabilities.clone();
-        let trial =
-            Trial::new(harness, prefix, capabilities, self.options.patience, self.turns.clone()).await;
+        let prefix = format!("{}/{n}/", self.prefix);
+        let trial = Trial::new(turn, prefix, self.capabilities.clone(), self.options.patience);
         let outcome = self.watched(case, &trial).await;
         let cleaned = async {
             trial.restore().await;
@@ -206,7 +206,7 @@ impl Runner {
             let patience = Instant::now() + self.options.patience;
             loop {
                 // Giving back in the background may take a moment.
-                let left = self.harness.leftovers(&prefix).await;
+                let left = trial.harness().leftovers(&prefix).await;
                 if left.is_empty() {
                     break;
                 }

@@ -6,12 +6,18 @@ use kv_core::{Entry, Kv, Put, Result, Version, Watch, WatchEvent};
 use std::{collections::BTreeMap, future::Future};
 
 /// Makes `CASES`, the cases of a file: of each its name, its promise, and the function that tries
-/// it.
+/// it; `(alone)` behind the name of one that takes the server away.
 macro_rules! cases {
-    ($($name:literal: $promise:literal => $run:path,)*) => {
-        pub(super) const CASES: &[$crate::Case] =
-            &[$($crate::Case { name: $name, promise: $promise, run: |t| Box::pin($run(t)) }),*];
+    ($($name:literal $(($alone:ident))?: $promise:literal => $run:path,)*) => {
+        pub(super) const CASES: &[$crate::Case] = &[$($crate::Case {
+            name: $name,
+            promise: $promise,
+            takes_server: cases!(@ $($alone)?),
+            run: |t| Box::pin($run(t)),
+        }),*];
     };
+    (@ alone) => { true };
+    (@) => { false };
 }
 
 mod calls;

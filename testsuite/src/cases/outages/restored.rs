@@ -34,7 +34,7 @@ pub(super) async fn restored(t: Trial) -> Verdict {
     if t.capabilities().watch == Watching::Unsupported {
         return Ended::ignored("no watches");
     }
-    let Some(server) = t.server().await else { return Ended::ignored("the harness cannot stop the server") };
+    let Some(server) = t.server() else { return Ended::ignored("the harness cannot stop the server") };
     let kv = t.open().await?;
     for key in ["c/a", "c/b", "c/old"] {
         kv.put(key, "copied").await?;
