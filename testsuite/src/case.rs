@@ -21,7 +21,7 @@ pub struct Case {
     pub name: &'static str,
     /// The promise in one sentence, as the matrix and the docs show it.
     pub promise: &'static str,
-    /// Whether it takes the server away ([`Trial::server`]), and therefore runs alone on one.
+    /// True for a case that takes the server away ([`Trial::server`]), and therefore runs alone on one.
     pub takes_server: bool,
     /// Tries the promise; panics, or returns an error, when it is broken.
     pub run: fn(Trial) -> BoxFuture<'static, Verdict>,

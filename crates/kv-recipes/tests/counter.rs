@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 /// 64 callers, each with a counter of its own, while every tenth answer is lost: half of the writes
@@ -44,6 +45,31 @@ async fn every_change_counts_once_though_every_tenth_answer_is_lost() -> Result<
     assert_eq!(p.other.get("hits").await?.unwrap().text(), Some("3200"));
     p.only_left(&["hits"]).await;
     Ok(())
+}
+
+/// One counts as fast as it can, and knows the number by its own last change; another has to read it first,
+/// and would be late each time. Writes take a moment on their way.
+#[tokio::test(start_paused = true)]
+async fn who_counts_without_a_pause_leaves_others_their_turn() -> Result<()> {
+    let p = pair().await;
+    let far = || Layer::busy(&p.memory, |_| Box::pin(tokio::time::sleep(Duration::from_millis(2))));
+    let (fast, slow) = (Counter::new(&far(), "hits"), Counter::new(&far(), "hits"));
+    fast.add(1).await?;
+    let counts = async {
+        loop {
+            fast.add(1).await?;
+        }
+    };
+    let counts_beside = async {
+        for _ in 0..5 {
+            slow.add(1).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        failed = counts => failed,
+        done = counts_beside => done,
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -299,10 +299,13 @@ const LINES: [(&str, &[&str], &[&str]); 2] = [
     ("dam/.kv/held/l", &["DEL dam/.kv/held/l", "SET dam/.kv/held/l words"], &["DEL dam/.kv/held/l"]),
 ];
 
+/// Says these in one step: who looked between two of them would see what is not there, and not what is damaged.
 async fn said(resp: &mut Resp, all: &[&str]) -> Result<(), Failure> {
+    resp.say("MULTI").await?;
     for words in all {
         resp.say(words).await?;
     }
+    resp.say("EXEC").await?;
     Ok(())
 }
 
@@ -371,6 +374,11 @@ async fn a_damaged_session_is_named_to_who_waits_behind_it() -> Result<(), Failu
     .await??;
     resp.say(&format!("SET {session} words")).await?;
     corrupt("acquire", soon("the wait to end", waiting).await??, &session);
+    soon("its place to be given back", async {
+        while resp.say("ZCARD dam/.kv/lock/l").await? != Reply::Number(1) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
     let before = all(&mut resp, &session).await?;
     corrupt("acquire_within", lock(&theirs).acquire_within(Duration::from_secs(6)).await, &session);
     corrupt("try_acquire", lock(&theirs).try_acquire().await, &session);

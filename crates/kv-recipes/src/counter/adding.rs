@@ -11,6 +11,9 @@ use tokio::sync::Mutex;
 
 /// The number of tries in which others were first, behind which a change waits in line.
 const PATIENCE: u32 = 4;
+/// The number of changes in a row in which nobody was first, behind which a counter looks whether anybody
+/// stands in line.
+const IN_A_ROW: u32 = 16;
 
 /// One change.
 ///
@@ -49,10 +52,16 @@ impl<'a> Adding<'a> {
 
     pub(super) async fn run(&mut self, session: &Mutex<Option<Session>>) -> Result<i64> {
         let mut session = session.lock().await;
-        let (mut backoff, mut turn) = (backoff(), None);
+        let (mut backoff, mut turn) = (backoff(), self.courtesy(&mut session).await?);
         loop {
             match self.once(&mut session).await {
-                Ok(Some(sum)) => return Ok(sum),
+                Ok(Some(sum)) => {
+                    if let Some(session) = &mut *session {
+                        session.in_a_row =
+                            if self.late == 0 { session.in_a_row.saturating_add(1) } else { 0 };
+                    }
+                    return Ok(sum);
+                }
                 Ok(None) => {}
                 Err(e) if self.is_lost => return Err(e),
                 Err(e) if ends(&e) && self.may_be_done => return Err(unknown().with_cause(e)),
@@ -71,12 +80,34 @@ impl<'a> Adding<'a> {
         }
     }
 
+    /// Stands in line behind those who were too late often, when this counter has made many changes in a row:
+    /// it knows the number by its own last change, while they have to read it, and would be too late for ever.
+    async fn courtesy(&self, session: &mut Option<Session>) -> Result<Option<Guard>> {
+        let Some(session) = session.as_mut().filter(|session| session.in_a_row >= IN_A_ROW) else {
+            return Ok(None);
+        };
+        session.in_a_row = 0;
+        if self.kv.capabilities().lock.is_none() {
+            return Ok(None);
+        }
+        match self.kv.lock_holder(self.line()?).deadline(self.each).await {
+            Ok(Some(_)) => self.turn().await,
+            // The look is a favour too.
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the lock of the line.
+    fn line(&self) -> Result<Key> {
+        below(self.name, "callers")
+    }
+
     /// Waits in the line of those who were too late often; `None` where there are no locks, and when
     /// the line does not move, as behind a process that has died.
     async fn turn(&self) -> Result<Option<Guard>> {
         let Some(locking) = &self.kv.capabilities().lock else { return Ok(None) };
         let ttl = self.ttl.clamp(locking.ttl.least, locking.ttl.greatest.max(locking.ttl.least));
-        let line = self.kv.new_lock(below(self.name, "callers")?).ttl(ttl).deadline(self.each);
+        let line = self.kv.new_lock(self.line()?).ttl(ttl).deadline(self.each);
         match line.acquire_within(self.each).await {
             // The line is a favour to the others, and no condition.
             Err(e) if e.kind() != ErrorKind::Closed => Ok(None),

@@ -27,6 +27,8 @@ pub(super) struct Session {
     pub(super) marked: Option<Version>,
     /// The number as this counter has written it last; `None` when it has to be read.
     pub(super) number: Option<Number>,
+    /// The number of changes in a row in which nobody else was first.
+    pub(super) in_a_row: u32,
 }
 
 /// The line of a marker: the last change that took effect, and the sum behind it.
@@ -53,7 +55,7 @@ impl Session {
             Err(e) if e.kind() == ErrorKind::OutcomeUnknown => None,
             Err(e) => return Err(e),
         };
-        Ok(Self { lease, marker: key, change: 0, marked, number: None })
+        Ok(Self { lease, marker: key, change: 0, marked, number: None, in_a_row: 0 })
     }
 
     /// Reads the marker, and its version; `None` when the lease has ended.
