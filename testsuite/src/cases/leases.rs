@@ -2,11 +2,12 @@
 
 mod emptied;
 
-use super::{in_a_life_that_ends, names, snapshot, text};
+use super::{in_a_life_that_ends, names, polled_for_a_moment, snapshot, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same, still_held},
 };
+use futures::future::join_all;
 use kv_core::{
     ErrorKind, Key, Kv, Lease, TtlRange, WatchEvent, Watching,
     driver::{Expect, PutOptions},
@@ -20,6 +21,7 @@ cases! {
     "lease.alive/revoke": "revoke removes its keys at once, and only those" => revoke,
     "lease.alive/revoke-event": "a watch tells of the keys of a revoked lease" => revoke_event,
     "lease.alive/drop": "dropping the handle revokes it in the background" => dropped,
+    "lease.alive/cancelled": "a call for a lease that is dropped at any moment leaves nothing behind" => cancelled,
     "lease.alive/two": "the keys of one lease live apart from those of another" => two,
     "lease.alive/moved": "a key put anew, without the lease or under another, does not go with the first" => moved,
     "lease.alive/emptied": "a lease whose last key went, in whatever way, lives on, and takes keys" => emptied::lives_on,
@@ -145,6 +147,35 @@ async fn dropped(t: Trial) -> Verdict {
     let wait = t.patience().min(ttl / 2);
     t.until_within(wait, "the key of a dropped lease to go", || async { Ok(!other.exists("k").await?) })
         .await?;
+    Ok(Ended::Kept)
+}
+
+async fn cancelled(t: Trial) -> Verdict {
+    let range = needs_lease!(t);
+    let (kv, proxy) = match t.open_behind_proxy().await {
+        Some(opened) => opened.map(|(kv, proxy)| (kv, Some(proxy)))?,
+        None => (t.open().await?, None),
+    };
+    // So long that it does not end by itself while what is left is looked for.
+    let ttl = Duration::from_secs(600).clamp(range.least, range.greatest);
+    kv.lease(ttl).await?.revoke().await?;
+    for polls in 1..16 {
+        // In every other round requests stand still on their way, where there is one: what undoes them must not
+        // be there before them. Many do, on several connections where there are some.
+        let stands_still = proxy.as_ref().filter(|_| polls % 2 == 0);
+        if let Some(proxy) = stands_still {
+            proxy.freeze_requests();
+        }
+        let asked = (0..16).map(|_| polled_for_a_moment(kv.lease(ttl), polls));
+        let leases = join_all(asked).await;
+        if let Some(proxy) = stands_still {
+            proxy.thaw();
+        }
+        for lease in leases.into_iter().flatten() {
+            lease?.revoke().await?;
+        }
+    }
+    kv.close().await?;
     Ok(Ended::Kept)
 }
 

@@ -3,7 +3,14 @@
 use crate::{Case, Failure, Trial, mirror::fold};
 use futures::{StreamExt, future::BoxFuture, stream};
 use kv_core::{Entry, Kv, Put, Result, Version, Watch, WatchEvent};
-use std::{collections::BTreeMap, future::Future};
+use std::{
+    collections::BTreeMap,
+    future::{Future, IntoFuture, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+use tokio::time::timeout;
 
 /// Makes `CASES`, the cases of a file: of each its name, its promise, and the function that tries
 /// it; `(alone)` behind the name of one that takes the server away.
@@ -181,4 +188,27 @@ where
         let _ = told.send(done);
     });
     answer.await.map_err(|_| "the work on a runtime of its own panicked")?
+}
+
+/// Runs the work until it was polled so often; `None` when it was not done by then, and was dropped
+/// where it stood.
+async fn polled<T>(work: impl IntoFuture<Output = T>, times: usize) -> Option<T> {
+    let (mut work, mut left) = (pin!(work.into_future()), times);
+    poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Does the same, for 30 ms at most.
+async fn polled_for_a_moment<T>(work: impl IntoFuture<Output = T>, times: usize) -> Option<T> {
+    timeout(Duration::from_millis(30), polled(work, times)).await.ok().flatten()
 }

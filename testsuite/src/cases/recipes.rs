@@ -14,6 +14,7 @@ mod views;
 use super::{
     locks::lock_ttl,
     outages::{Linked, linked, served},
+    polled,
 };
 use crate::{
     Ended, Failure, Proxy, Trial, Verdict,
@@ -26,12 +27,10 @@ use kv_core::{Error, ErrorKind, Fence, Kv, Result, Watching};
 use std::{
     fmt::Debug,
     future::{Future, poll_fn},
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
-    task::Poll,
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -189,21 +188,6 @@ fn not_held(what: &str, given_back: Result<bool>) -> Result<(), Failure> {
         Err(e) => e.kind() == ErrorKind::OutcomeUnknown,
     };
     holds(format!("{what} says that it was not held, or `OutcomeUnknown`; found {given_back:?}"), fine)
-}
-
-/// Runs the work until it was polled so often; `None` when it was not done by then, and was dropped
-/// where it stood.
-async fn polled<T>(work: impl Future<Output = T>, times: usize) -> Option<T> {
-    let (mut work, mut left) = (pin!(work), times);
-    poll_fn(|cx| {
-        left -= 1;
-        match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 /// Drops the work, made anew each time, after one poll, after two, and so on, until it is done

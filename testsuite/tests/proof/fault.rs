@@ -120,6 +120,7 @@ faults! {
     LeaseIsNotKeptAlive, "a lease is not renewed": "lease.alive/renewed";
     LeaseIsLostAtOnce, "a lease that lives is reported as lost": "lease.alive/renewed";
     RevokeLeavesKeys, "revoking a lease leaves its keys": "lease.alive/revoke" "lease.alive/drop" "lease.alive/two" "lease.alive/over" "lease.alive/revoke-event" "close/waits";
+    LeaksLeases, "a call for a lease that was given up goes on and keeps the lease": "lease.alive/cancelled";
     SweepsEmptyLeases, "a lease is revoked when its last key goes": "lease.alive/emptied" "lease.alive/race";
     GrantsLess, "a lease tells a TTL that was not granted": "lease.alive/granted";
     // Watches

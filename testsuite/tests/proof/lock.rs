@@ -248,6 +248,9 @@ pub(crate) async fn lease(store: &Broken, ttl: Duration, options: &LeaseOptions)
     if store.fault == Fault::RefusesWhatItDeclares {
         return Err(store.capabilities.unsupported("this"));
     }
+    if store.fault == Fault::LeaksLeases {
+        return goes_on(store, ttl, options.clone()).await;
+    }
     let mut leased = store.store().lease(ttl, options).await?;
     match store.fault {
         Fault::LeaseIsNotKeptAlive => leased.alive = unkept(leased.ttl),
@@ -274,4 +277,17 @@ pub(crate) async fn lease(store: &Broken, ttl: Duration, options: &LeaseOptions)
         _ => {}
     }
     Ok(leased)
+}
+
+/// Asks for a lease, also when nobody waits for it any more, and keeps it then.
+async fn goes_on(store: &Broken, ttl: Duration, options: LeaseOptions) -> Result<Leased> {
+    let (me, (told, answer)) = (store.clone(), tokio::sync::oneshot::channel());
+    tokio::spawn(async move {
+        // The caller has time to leave.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        if let Err(Ok(left)) = told.send(me.store().lease(ttl, &options).await) {
+            left.revoke.forget();
+        }
+    });
+    answer.await.unwrap_or_else(|_| Err(store.capabilities.unsupported("this")))
 }

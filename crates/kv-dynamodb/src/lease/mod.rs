@@ -35,11 +35,18 @@ pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOption
     let (granted, to) = (time.local().now(), Renewal { ends: time.end_of(ttl), number: 0 });
     let lease = Arc::new(Lease::new(core.client.clone(), to, granted + life(ttl)));
     core.shared.leases.add(&lease);
-    let revoke = core.tasks.undo_repeatable({
-        let (lease, core) = (lease.clone(), core.clone());
-        move || lease.clone().revoke(core.clone(), each_request)
+    // Its record can be deleted for certain only after the answer, so the answer is awaited even when the
+    // caller is gone.
+    let asked = core.tasks.to_its_end({
+        let (lease, core, deadline) = (lease.clone(), core.clone(), options.deadline);
+        async move {
+            let put = put_record(&core, &lease.id, to, deadline).await;
+            let tasks = core.tasks.clone();
+            (put, tasks.undo_repeatable(move || lease.clone().revoke(core.clone(), each_request)))
+        }
     });
-    put_record(core, &lease.id, to, options.deadline).await?;
+    let (put, revoke) = asked.await?;
+    put?;
     let (renewed, within) = (lease.clone(), Arc::downgrade(core));
     let alive = Alive::keep(time.local(), ttl, granted, move || {
         let (lease, core) = (renewed.clone(), within.upgrade());

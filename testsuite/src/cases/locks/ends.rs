@@ -3,22 +3,21 @@
 use super::{in_line, lock_ttl, locking, take};
 use crate::{
     Failure, Trial, Verdict,
-    cases::in_a_life_that_ends,
+    cases::{in_a_life_that_ends, polled_for_a_moment as polled},
     check::{holds, refused, same},
 };
 use futures::FutureExt;
 use kv_core::{ErrorKind, Guard, Kv, driver::Deadline};
 use std::{
-    future::{Future, pending, poll_fn},
+    future::pending,
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::{Duration, Instant},
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 
 /// Checks that nothing is left of earlier attempts: the lock is got within the default deadline,
 /// and after its release nobody has it.
@@ -100,31 +99,13 @@ pub(super) async fn while_held(t: Trial) -> Verdict {
     .await
 }
 
-/// Polls the future at most `times` times, for 30 ms at most, and drops it then; returns its
-/// answer, if it gave one.
-async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
-    let (mut future, mut left) = (pin!(future), times);
-    let polling = poll_fn(|cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        match future.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending if left == 0 => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    });
-    timeout(Duration::from_millis(30), polling).await.ok().flatten()
-}
-
 pub(super) async fn cancelled_when_free(t: Trial) -> Verdict {
     locking(t, async |t, kv| {
         let other = t.open().await?;
         for times in 0..16 {
-            drop(polled(times, kv.new_lock("l").acquire()).await.transpose()?);
+            drop(polled(kv.new_lock("l").acquire(), times).await.transpose()?);
             is_free(&t, &other, &format!("an acquire was dropped after {times} polls")).await?;
-            drop(polled(times, kv.new_lock("l").try_acquire()).await.transpose()?);
+            drop(polled(kv.new_lock("l").try_acquire(), times).await.transpose()?);
             is_free(&t, &other, &format!("a try_acquire was dropped after {times} polls")).await?;
         }
         Ok(())
@@ -137,7 +118,7 @@ pub(super) async fn cancelled_in_line(t: Trial) -> Verdict {
         let (holder, other) = (t.open().await?, t.open().await?);
         for times in 0..12 {
             let guard = take(&t, &holder, "l").await?;
-            let got = polled(times, kv.new_lock("l").acquire()).await.transpose()?;
+            let got = polled(kv.new_lock("l").acquire(), times).await.transpose()?;
             holds("a lock that is held is not got", got.is_none())?;
             guard.release().await?;
             is_free(&t, &other, &format!("a waiter was dropped after {times} polls")).await?;
@@ -147,7 +128,7 @@ pub(super) async fn cancelled_in_line(t: Trial) -> Verdict {
             let guard = take(&t, &holder, "l").await?;
             let mut waiting = kv.new_lock("l").acquire().boxed();
             in_line(&kv, &mut waiting).await?;
-            let (released, got) = tokio::join!(guard.release(), polled(3, waiting));
+            let (released, got) = tokio::join!(guard.release(), polled(waiting, 3));
             released?;
             drop(got.transpose()?);
             is_free(&t, &other, "a waiter was dropped while it was its turn").await?;
