@@ -1,4 +1,4 @@
-//! How the program ends: the exit codes, and the failures that lead to them.
+//! The ends of the program: the exit codes, and the failures that lead to them.
 
 use kv_core::{Error, ErrorKind};
 use std::process::{ExitCode, ExitStatus};
@@ -80,7 +80,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What kept a command from doing what it was to do.
+/// The reason for which a command did not do its work.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// A call to a store failed.

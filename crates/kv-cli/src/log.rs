@@ -1,5 +1,5 @@
-//! What the library logs. The outages that a command rides out go to standard error, and warnings
-//! of the opening are kept for `doctor`; nothing else is shown.
+//! Listens to the log of the library. The outages that a command rides out go to standard error,
+//! and warnings of the opening are kept for `doctor`; nothing else is shown.
 
 use crate::{lines::V, out::note};
 use serde::Serialize;
@@ -89,7 +89,7 @@ impl Subscriber for Log {
 #[derive(Debug, Default)]
 struct Words {
     message: String,
-    /// Why an outage began, or how long it lasted.
+    /// The error with which an outage began, or the time that it lasted.
     rest: String,
 }
 

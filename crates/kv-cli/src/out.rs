@@ -22,7 +22,8 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Where results go. [`Out::flush`] ends every command, and follows what a reader waits for.
+/// The standard output, in the form that was asked for. It is buffered: [`Out::flush`] ends every
+/// command, and follows each line that a reader waits for.
 pub(crate) struct Out {
     to: BufWriter<Box<dyn Write + Send>>,
     json: bool,
@@ -31,7 +32,7 @@ pub(crate) struct Out {
     acts: Acts,
 }
 
-/// Whether the program has done something that stays, whatever fails from then on.
+/// A flag that is set once the program has done something that stays, whatever fails from then on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Acts(Arc<AtomicBool>);
 
@@ -222,7 +223,7 @@ pub(crate) fn complain(failure: &Failure, has_acted: bool, json: bool) {
     let _ = writeln!(io::stderr(), "{}", line.unwrap_or_default());
 }
 
-/// What a test has printed.
+/// The output of a command under test.
 #[cfg(test)]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Buffer(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);

@@ -17,13 +17,14 @@ const SLACK: Duration = Duration::from_secs(1);
 /// The name of the store that is used where none is named, if the file has it.
 const DEFAULT: &str = "default";
 
-/// What is needed to open a store.
+/// Everything that opening a store needs: the backends, the file of names, the time for an
+/// opening.
 #[derive(Debug)]
 pub(crate) struct Stores {
     registry: Registry,
     /// The file with the names of stores; `None` where nothing says where it is.
     names: Option<PathBuf>,
-    /// Whether that file was asked for, and so must be there.
+    /// That file was asked for, and so must be there.
     asked: bool,
     timeout: Duration,
 }

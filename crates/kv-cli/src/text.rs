@@ -111,7 +111,7 @@ pub(crate) fn of_duration(duration: Duration) -> String {
     format!("{number}{unit}")
 }
 
-/// What a caller has seen of a key.
+/// The state of a key that the caller has seen, on which a write is to depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Nothing,

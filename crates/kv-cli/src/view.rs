@@ -15,7 +15,7 @@ pub(crate) struct View {
     keys: BTreeMap<Key, Bytes>,
 }
 
-/// What an event of the view is.
+/// The kinds of events that a view tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Change,

@@ -24,7 +24,7 @@ struct HealthLine<'a> {
     version: &'a str,
     leader: Option<&'a str>,
     members: &'a [String],
-    /// How long the answer took.
+    /// The time that the answer took.
     micros: u64,
 }
 

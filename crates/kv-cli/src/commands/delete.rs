@@ -36,7 +36,7 @@ struct DeleteLine<'a> {
 struct TreeLine<'a> {
     v: u8,
     directory: &'a str,
-    /// How many keys were deleted, where the store tells it.
+    /// The number of keys that were deleted, where the store tells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted: Option<u64>,
 }

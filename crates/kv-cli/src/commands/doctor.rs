@@ -31,7 +31,7 @@ pub(crate) struct DoctorArgs {
     write: bool,
 }
 
-/// What a look at a store found.
+/// The result of one check of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Fine,
@@ -40,7 +40,7 @@ enum Verdict {
     Fault,
 }
 
-/// What was found so far, and where it is told.
+/// The findings: where they are told, and the number of faults so far.
 struct Findings<'a> {
     out: &'a mut Out,
     faults: usize,

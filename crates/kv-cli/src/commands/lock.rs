@@ -13,10 +13,11 @@ use kv_core::{Guard, Holder, Key, Kv, Lock, WatchEvent};
 use serde::Serialize;
 use std::{ffi::OsString, process, time::Duration};
 
-/// How a lock is held.
+/// The terms on which a lock is held.
 #[derive(Args, Debug)]
 struct Terms {
-    /// What others see of the holder; unless given, this machine and process
+    /// The value of the lock, which tells others who holds it; unless given, this machine and
+    /// process
     #[arg(long, value_name = "TEXT")]
     value: Option<String>,
     #[command(flatten)]

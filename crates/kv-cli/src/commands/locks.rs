@@ -27,7 +27,7 @@ pub(crate) struct LockLine<'a> {
     v: u8,
     name: &'a str,
     token: u64,
-    /// How many stand in line; null where the server does not know.
+    /// The number of contenders that wait behind the holder; null where the server does not know.
     waiters: Option<u64>,
     #[serde(flatten)]
     content: Content<'a>,

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-/// Where a value comes from.
+/// The source of a value: an argument, standard input, or a file.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Value {

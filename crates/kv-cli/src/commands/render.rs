@@ -44,7 +44,7 @@ pub(crate) struct RenderArgs {
     /// Prints what would be written, and ends; the exit code is 1 if it is not what the file has
     #[arg(long, short = 'n', conflicts_with_all = ["once", "check", "reload"])]
     dry_run: bool,
-    /// How long nothing may change before the template is rendered again
+    /// The time without a change that has to pass before the template is rendered again
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = text::duration)]
     quiet: Duration,
     /// Runs this command, without a shell, before a new file takes its place; {} in it is the new
@@ -63,7 +63,7 @@ pub(crate) struct RenderArgs {
     mode: Option<u32>,
 }
 
-/// What would be written.
+/// The content that the file would get, as `--dry-run` shows it.
 #[derive(Serialize)]
 struct RenderLine<'a> {
     v: u8,
@@ -114,12 +114,12 @@ pub(crate) async fn render(args: RenderArgs, kv: &Kv, out: &mut Out) -> Run {
     }
 }
 
-/// What is still to be done for the file that was rendered last.
+/// The work that is left to do for the file that was rendered last.
 #[derive(Debug, Default)]
 struct Step {
     /// The file was written, and its reader does not know.
     reload: bool,
-    /// When what failed is tried again.
+    /// The moment at which what failed is tried again.
     again: Option<Instant>,
     failures: u32,
 }

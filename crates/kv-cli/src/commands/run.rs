@@ -24,10 +24,10 @@ pub(crate) struct RunArgs {
     /// The directory: its key db/url becomes the variable DB_URL
     #[arg(long, short, value_name = "DIRECTORY")]
     env: Directory,
-    /// What a change of the environment does to the command
+    /// The effect on the command of a change of the environment
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Change::Restart)]
     on_change: Change,
-    /// How long nothing may change before that is done
+    /// The time without a change that has to pass before that is done
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = text::duration)]
     quiet: Duration,
     /// Waits up to this time more, by chance, so that not all commands restart at once
@@ -41,7 +41,7 @@ pub(crate) struct RunArgs {
     command: Vec<OsString>,
 }
 
-/// What a change does to a command.
+/// The effects that a change can have on a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Change {
     /// Ends it, and runs it anew

@@ -17,7 +17,8 @@ use std::ffi::OsString;
 pub(crate) struct SemaphoreArgs {
     /// The name of the semaphore; what belongs to it are keys below it, and the lock of this name
     name: Key,
-    /// How many may hold a permit at once: the same number in every command of this name
+    /// The number of permits that are held at once at the most: the same in every command of this
+    /// name
     #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     permits: u32,
     #[command(flatten)]

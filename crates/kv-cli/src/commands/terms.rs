@@ -1,13 +1,13 @@
-//! What `lock`, `elect`, `semaphore` and `lease` are told about time.
+//! The arguments about time that `lock`, `elect`, `semaphore` and `lease` share.
 
 use crate::text;
 use clap::Args;
 use std::time::Duration;
 
-/// How long something is held.
+/// The times of something that is held for a command.
 #[derive(Args, Debug)]
 pub(super) struct Times {
-    /// How long it outlives a holder that is killed or cut off
+    /// The time by which it outlives a holder that is killed or cut off
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = text::duration)]
     pub(super) ttl: Duration,
     /// The time between the loss and the kill of the command: eight hundredths of the TTL at most,
@@ -16,7 +16,7 @@ pub(super) struct Times {
     pub(super) grace: Option<Duration>,
 }
 
-/// How long one waits for something that others have.
+/// The time to wait for something that others have.
 #[derive(Args, Clone, Copy, Debug)]
 pub(super) struct Patience {
     /// Does not wait: if others have it, ends with exit code 1

@@ -26,7 +26,7 @@ impl Part {
     }
 }
 
-/// What a command tells, and whether it does anything.
+/// The choices between doing something and showing it.
 #[derive(Args, Debug)]
 struct Manner {
     /// Shows what would be done, and does nothing
@@ -45,7 +45,7 @@ impl Manner {
     }
 }
 
-/// Whether a command may delete.
+/// The deletions that a command may make.
 #[derive(Args, Debug)]
 struct Deletions {
     /// Deletes the keys that are only where it writes: at the end, and never after an error
@@ -69,10 +69,10 @@ impl Deletions {
 /// Two places.
 #[derive(Args, Debug)]
 struct Pair {
-    /// What is read: a store by its URL or its name in the file of stores, a folder as dir:PATH, a
-    /// git work tree as git:PATH
+    /// The place that is read: a store by its URL or its name in the file of stores, a folder as
+    /// dir:PATH, a git work tree as git:PATH
     from: String,
-    /// What is written, or compared
+    /// The place that is written, or compared
     to: String,
     #[command(flatten)]
     part: Part,

@@ -20,7 +20,7 @@ pub(crate) struct TreeArgs {
     levels: Option<usize>,
 }
 
-/// What lies below a name.
+/// A name of the tree: whether it is a key, and the names below it.
 #[derive(Debug, Default)]
 struct Node<'a> {
     is_key: bool,

@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-/// What a command has in its environment besides the program's own.
+/// The variables that a command has in its environment besides those of the program.
 pub(crate) type Environment = Vec<(OsString, OsString)>;
 
 /// A command in a process group of its own, which does not outlive the program.

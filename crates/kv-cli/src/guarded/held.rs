@@ -1,4 +1,4 @@
-//! What a command runs under.
+//! The things that a command runs under: a lock, a permit, a lease.
 
 use super::Environment;
 use kv_core::{Error, Guard, Lease};

@@ -53,7 +53,7 @@ pub(crate) fn grace(range: &TtlRange, ttl: Duration, wish: Option<Duration>) -> 
 pub(crate) enum End {
     /// It ended by itself, or by a signal that was passed on.
     Itself(Exit),
-    /// What it ran under was lost for this reason, and the command was ended.
+    /// The lock, permit or lease was lost for this reason, and the command was ended.
     Lost(Error),
 }
 

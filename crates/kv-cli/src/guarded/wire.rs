@@ -1,4 +1,4 @@
-//! What the program and its reaper tell each other, and the clock on which they do.
+//! The messages between the program and its reaper, and the clock that both read.
 //!
 //! They speak in lines, over a pair of sockets. The first message to the reaper carries the
 //! standard input of the command. The end of the stream tells each that the other is gone.
@@ -32,14 +32,15 @@ pub(super) fn now() -> Duration {
 /// The moments, by [`now`], at which a command is ended unless its lock is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Until {
-    /// When it is asked to end: the lock counts as lost.
+    /// The command is asked to end at this moment: from then on the lock counts as lost.
     pub(super) term: Duration,
-    /// When it is killed: before the server may give the lock to another.
+    /// The command is killed at this moment: the server gives the lock to nobody else before it.
     pub(super) kill: Duration,
 }
 
 impl Until {
-    /// What never comes, with a grace for what a command leaves behind.
+    /// Moments that never come. The second is five seconds behind the first, the grace for what a
+    /// command leaves behind.
     pub(super) const NEVER: Self =
         Self { term: Duration::from_nanos(u64::MAX - 5_000_000_000), kill: Duration::from_nanos(u64::MAX) };
 
@@ -64,7 +65,7 @@ impl Until {
     }
 }
 
-/// What the reaper tells.
+/// A message of the reaper to the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Report {
     /// The command runs, in a process group of this number.

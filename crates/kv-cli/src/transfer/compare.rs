@@ -1,4 +1,4 @@
-//! What differs between two places.
+//! Finds the keys by which two places differ.
 
 use super::side::{Found, Place, Side};
 use crate::exit::Run;

@@ -13,7 +13,7 @@ use std::{
 /// The keys that the message of a commit names.
 const NAMED: usize = 100;
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug)]
 pub(super) enum Done {
     Yes,
@@ -21,13 +21,13 @@ pub(super) enum Done {
     Conflict(String),
 }
 
-/// What writes to a folder. Each file is replaced all at once, and only if it is still as it was
+/// A writer to a folder. Each file is replaced all at once, and only if it is still as it was
 /// compared.
 pub(super) struct FolderWriter {
     folder: Folder,
     /// The paths below the root that are another now.
     touched: Vec<PathBuf>,
-    /// What was done, as the message of a commit shows it.
+    /// A line for each write, as the message of a commit shows it.
     told: Vec<String>,
 }
 

@@ -18,7 +18,8 @@ use std::{
 /// The segment that no key has.
 pub(super) const RESERVED: &str = ".kv";
 
-/// Whether a place is read, and so must be there, or may yet have to be made.
+/// The part of a place in a transfer. One that is read must be there; one that is written may yet
+/// have to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     From,

@@ -23,7 +23,8 @@ const AT_A_TIME: usize = 256;
 /// The pause after a failure that passes.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What was told of keys and is not carried over: their values, or that they are gone.
+/// The changes that were told and are not carried over yet: the value of each key, or `None` for
+/// one that is gone.
 type Pending = BTreeMap<Key, Option<Bytes>>;
 
 /// Carries over what differs, and then every change, until `stop` ends; and compares the two in the

@@ -1,4 +1,4 @@
-//! What the transfers tell of names that are no keys, and that listings therefore leave out.
+//! Tells, for all transfers, of names that are no keys, and that listings therefore leave out.
 
 use crate::{
     lines::V,

@@ -1,4 +1,4 @@
-//! Whether two places are one, or one of them lies in the other.
+//! Finds out whether two places are one, or one of them lies in the other.
 
 use super::folder::Folder;
 use kv_core::{Directory, StoreUrl};
@@ -8,10 +8,11 @@ use std::{
     path::{self, Path, PathBuf},
 };
 
-/// Where a place is, as far as its name tells: two names of one server are two places here.
+/// The location of a place, as far as its name tells: two names of one server are two places here.
 #[derive(Debug)]
 pub(crate) struct Location {
-    /// What tells servers, files and tables apart.
+    /// The texts that tell servers, files and tables apart; a cluster has one for each of its
+    /// hosts.
     on: BTreeSet<String>,
     /// The directory there: segments, or bytes that all names begin with.
     prefix: String,

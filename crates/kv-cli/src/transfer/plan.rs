@@ -14,19 +14,20 @@ use crate::{
 use kv_core::LeftOut;
 use serde::Serialize;
 
-/// How keys go from one place to another.
+/// The rules by which keys go from one place to another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// Whether keys that are there with another value are replaced.
+    /// Keys that are there with another value are replaced.
     pub(crate) replaces: bool,
-    /// Whether keys that are only in the store are deleted, and at most how many.
+    /// Keys that are only in the place that is written are deleted, if they are no more than
+    /// `max_delete`.
     pub(crate) deletes: bool,
     pub(crate) max_delete: Option<usize>,
-    /// Whether they are deleted also where the place that is read has no key.
+    /// They are deleted also where the place that is read has no key.
     pub(crate) from_empty: bool,
-    /// Whether nothing is done.
+    /// Nothing is done; what would be is shown.
     pub(crate) dry_run: bool,
-    /// Whether each key is shown.
+    /// Each key is shown.
     pub(crate) verbose: bool,
 }
 
@@ -123,7 +124,8 @@ struct TransferLine<'a> {
     /// The names of the place that is read that are no keys.
     #[serde(skip_serializing_if = "is_zero")]
     left_out: u64,
-    /// How many keys of those that were to go differ behind it; none are counted by a dry run.
+    /// The number of the keys that were to go and differ all the same, behind the transfer; a dry
+    /// run counts none.
     #[serde(skip_serializing_if = "Option::is_none")]
     differ: Option<u64>,
     /// The commit that was made of it, in a work tree.
@@ -131,7 +133,7 @@ struct TransferLine<'a> {
     commit: Option<&'a str>,
 }
 
-/// What became of a transfer.
+/// The outcome of a transfer.
 pub(super) struct Summary<'a> {
     pub(super) tally: Tally,
     pub(super) same: u64,

@@ -1,4 +1,4 @@
-//! Where keys and values come from, and where they go: a store, a folder, the lines of an export.
+//! The places that keys and values come from and go to: a store, a folder, the lines of an export.
 
 use super::folder::{Files, Folder, Role};
 use crate::{
@@ -104,7 +104,8 @@ pub(super) enum Side {
 pub(super) struct Found {
     pub(super) key: Key,
     pub(super) value: Bytes,
-    /// Where the place is a store; of a file, which state of it was read.
+    /// The version in a store, or the state of the file that was read; lines of an export have
+    /// none.
     pub(super) version: Option<Version>,
 }
 

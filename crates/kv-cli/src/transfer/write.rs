@@ -18,7 +18,7 @@ const AT_A_TIME: usize = 64;
 /// The conflicts that are told one by one.
 const TOLD: u64 = 10;
 
-/// How many keys were treated how.
+/// The numbers of keys, by what was done with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) created: u64,
@@ -37,7 +37,7 @@ impl Tally {
     }
 }
 
-/// What keys may be deleted beside.
+/// The conflicts beside which keys are deleted all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beside {
     /// A conflict tells that others write there, and that the command is called again.
@@ -46,7 +46,7 @@ pub(super) enum Beside {
     Conflicts,
 }
 
-/// What a write does.
+/// The kinds of writes, which are counted apart.
 #[derive(Clone, Copy, Debug)]
 enum Does {
     Create,

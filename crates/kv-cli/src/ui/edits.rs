@@ -1,4 +1,5 @@
-//! What the page changes, if it may. Each change depends on the version that the page has shown.
+//! Makes the changes that the page asks for, if it may. Each depends on the version that the page
+//! has shown.
 
 use super::{
     Site,

@@ -1,4 +1,5 @@
-//! What the page hears as it happens: changes, and how long an answer of the store takes.
+//! Tells the page what happens, as it happens: changes, and the time that an answer of the store
+//! takes.
 
 use super::Site;
 use crate::lines::{Content, V};
@@ -19,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 /// The time between two reads by which the latency is measured, while a page is open.
 const LOOK: Duration = Duration::from_secs(1);
-/// What is read for it. Nothing writes it.
+/// The key that is read to measure that time. Nothing writes it.
 const PROBE: &str = "kv-ui/latency";
 /// A value that is longer is not told with its change; who wants it reads it.
 const SHORT: usize = 256;

@@ -1,4 +1,5 @@
-//! Who may see the page, and what the browser may do with it.
+//! Refuses requests of anybody but the user and the page itself, and tells the browser what it may
+//! do with the answers.
 
 use super::Site;
 use axum::{

@@ -1,4 +1,4 @@
-//! What the page reads: the store, its tree, a value, its locks and elections.
+//! Answers what the page reads: the store, its tree, a value, its locks and elections.
 
 use super::{
     Site,
@@ -54,7 +54,7 @@ enum Child {
 pub(super) struct ListView {
     v: u8,
     items: Vec<Child>,
-    /// Whether there are more behind the last one.
+    /// There are more behind the last one.
     more: bool,
 }
 
@@ -104,7 +104,8 @@ pub(super) struct LocksView {
     more: bool,
 }
 
-/// What the holder of an election's lock says of itself; other locks say something else.
+/// The value of an election's lock, by which its holder names itself; other locks have other
+/// values.
 #[derive(Deserialize)]
 struct Candidate {
     v: u8,

@@ -68,7 +68,7 @@ impl Page {
     }
 }
 
-/// What happens, as a page hears it.
+/// The stream of events, as a page hears it.
 pub(crate) struct Events(BufReader<TcpStream>);
 
 impl Events {

@@ -1,4 +1,4 @@
-//! What `--json` prints: objects, one a line, whose fields the README has.
+//! The output of `--json`: objects, one a line, whose fields the README has.
 
 use crate::program::{Place, end, line};
 use rustix::process::{Pid, Signal, kill_process};

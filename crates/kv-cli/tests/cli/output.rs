@@ -1,4 +1,4 @@
-//! What a terminal gets, and what a pipe.
+//! The output on a terminal, and that into a pipe.
 
 use crate::program::Place;
 use rustix::{

@@ -37,7 +37,7 @@ pub(crate) struct Place {
     store: Option<String>,
 }
 
-/// What a command left.
+/// The result of a command that has ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: i32,
