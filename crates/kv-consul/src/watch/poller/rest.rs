@@ -16,7 +16,8 @@ const MOST_FOR_NOTHING: Duration = Duration::from_millis(25);
 /// Tells an answer that waited for something: nothing was asked for in vain for this long.
 const LATE: Duration = Duration::from_millis(100);
 
-/// How long a range is left alone behind each answer.
+/// The pauses between the polls of one range. They grow with what an answer costs, and with
+/// answers that tell nothing.
 #[derive(Debug, Default)]
 pub(super) struct Rest {
     /// Counts the answers in a row that came soon and told nothing.
