@@ -42,7 +42,7 @@ pub(crate) struct Walk<'a> {
     core: &'a Core,
     read: &'a ReadOptions,
     recursive: bool,
-    /// What the names of all that lies below the directory begin with.
+    /// The text that the names of all keys below the directory begin with.
     start: String,
     /// The place behind which the walk begins.
     after: Option<String>,

@@ -18,7 +18,8 @@ pub(crate) struct Parked(Arc<Mutex<Vec<Left>>>);
 
 /// A walk as a page left it.
 pub(super) struct Rest {
-    /// What lies below this is walked through; and how.
+    /// The directory that is walked through, as the text that the names below it begin with. A
+    /// page that differs from the walk in it, or in the next three, reads its directory anew.
     pub(super) start: String,
     pub(super) recursive: bool,
     pub(super) consistency: Consistency,

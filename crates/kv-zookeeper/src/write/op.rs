@@ -34,13 +34,14 @@ impl Op {
     }
 }
 
-/// What belongs to a request that is sent.
+/// The circumstances of a request: where it may be sent, and what is read behind it.
 #[derive(Default)]
 pub(crate) struct Beside {
     /// The generations of the connections on which everything was seen that the request relies on:
     /// on another one it is not sent.
     pub(crate) seen_on: BTreeSet<u64>,
-    /// What is read behind the request, without waiting for its answer: of what it was done to.
+    /// The reads that are sent behind the request, without waiting for its answer: of the
+    /// directory that it may leave empty.
     pub(crate) asks: Vec<Ask>,
     /// Set to the generation of the connection on which it is sent, where that is the one of reads.
     /// The answer comes there in the order of writes, also that of a request that is refused.
@@ -52,7 +53,7 @@ pub(crate) struct Sent {
     /// The generation of the connection under which the results may be remembered.
     pub(crate) generation: u64,
     pub(crate) results: Vec<MultiWriteResult>,
-    /// What was read behind it; empty where that failed.
+    /// The answers to the reads behind it; empty where one of them failed.
     pub(crate) got: Vec<Got>,
 }
 
