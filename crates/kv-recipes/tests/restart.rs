@@ -1,4 +1,4 @@
-//! What survives the end of the store, on a file that is closed and opened again.
+//! Recipes whose state survives the end of the store: a file that is closed and opened again.
 
 use kv_core::{Error, Kv, Result};
 use kv_recipes::{

@@ -8,7 +8,7 @@ use kv_memory::{Calls, Memory};
 use kv_recipes::{Group, Registration, RegistrationState, Service, View};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a listing shows, in the form of a view.
+/// Lists a directory, and returns it in the form of a view.
 async fn listed(kv: &Kv, directory: &str) -> BTreeMap<String, Bytes> {
     let entries = kv.list(directory).await.unwrap();
     entries.into_iter().map(|e| (e.key.to_string().split_off(directory.len() + 1), e.value)).collect()

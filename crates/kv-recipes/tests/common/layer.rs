@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-/// What happens before a key is put, by itself or in a transaction.
+/// A function that is called before a key is put, by itself or in a transaction.
 type Before = dyn Fn(&Key) -> BoxFuture<'static, ()> + Send + Sync;
 
 pub(crate) struct Layer {

@@ -1,5 +1,5 @@
-//! What the tests share: two processes on one store in memory, on the runtime's clock, and futures
-//! that are dropped half way.
+//! The pieces that the tests share: two processes on one store in memory, on the runtime's clock,
+//! and futures that are dropped half way.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
