@@ -1,19 +1,11 @@
 //! `list`.
 
-use super::{Does, Kv, awaitable};
+use super::{Does, Kv, Listing, awaitable};
 use crate::{
-    Consistency, Directory, Entry, Item, Key, LeftOut, Position, Result, backend,
-    driver::{ListOptions, NotesLeftOut},
+    Consistency, Directory, Entry, Item, Key, Position, Result,
+    driver::{Cursor, ListOptions, NotesLeftOut},
 };
-use futures_core::{Stream, future::BoxFuture, stream::BoxStream};
-use std::{
-    fmt,
-    future::poll_fn,
-    pin::Pin,
-    sync::{Mutex, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::time::Duration;
 
 /// [`Kv::list`]. Awaited it is a `Vec` of entries; its methods give streams, whose pages are
 /// fetched as they are read.
@@ -100,16 +92,14 @@ impl List {
 
     /// Returns all descendants, with their values.
     #[doc(alias = "scan")]
-    pub fn entries(mut self) -> Listing<Entry> {
-        (self.options.recursive, self.options.keys_only) = (true, false);
-        self.stream(|item| if let Item::Entry(entry) = item { Some(entry) } else { None })
+    pub fn entries(self) -> Listing<Entry> {
+        self.with(true, false).stream(entry)
     }
 
     /// Returns all descendants, without their values, which are not sent where the server can
     /// leave them out.
-    pub fn keys(mut self) -> Listing<Key> {
-        (self.options.recursive, self.options.keys_only) = (true, true);
-        self.stream(|item| match item {
+    pub fn keys(self) -> Listing<Key> {
+        self.with(true, true).stream(|item| match item {
             Item::Key(key, _) => Some(key),
             Item::Entry(entry) => Some(entry.key),
             Item::Directory(_) => None,
@@ -120,16 +110,19 @@ impl List {
     /// two items.
     #[doc(alias = "ls")]
     #[doc(alias = "read_dir")]
-    pub fn children(mut self) -> Listing<Item> {
-        (self.options.recursive, self.options.keys_only) = (false, false);
-        self.stream(Some)
+    pub fn children(self) -> Listing<Item> {
+        self.with(false, false).stream(Some)
     }
 
     /// Returns the immediate children without their values, which are not sent where the server
     /// can leave them out.
-    pub fn child_keys(mut self) -> Listing<Item> {
-        (self.options.recursive, self.options.keys_only) = (false, true);
-        self.stream(Some)
+    pub fn child_keys(self) -> Listing<Item> {
+        self.with(false, true).stream(Some)
+    }
+
+    fn with(mut self, recursive: bool, keys_only: bool) -> Self {
+        (self.options.recursive, self.options.keys_only) = (recursive, keys_only);
+        self
     }
 
     fn stream<T: Send + 'static>(mut self, pick: fn(Item) -> Option<T>) -> Listing<T> {
@@ -137,96 +130,90 @@ impl List {
             // What lies deeper is skipped, so that nobody could tell.
             self.options.left_out = NotesLeftOut::default();
         }
-        let left_out = self.options.left_out.clone();
-        let listing = Listing::new(backend::stream(|out| async move {
-            let directory = self.directory.map_err(|e| self.kv.in_call(e, "list", None))?;
-            let (name, part) = (Some(directory.as_str()), self.kv.part());
-            let in_call = |e| self.kv.in_call(e, "list", name);
-            let whole = part.whole_directory(&directory).map_err(in_call)?;
-            let after = self.options.start_after.take().map(|place| part.whole_place(place));
-            self.options.start_after = after.transpose().map_err(in_call)?;
-            let mut from = None;
-            while self.options.limit != Some(0) {
-                let (store, deadline) = self.kv.begin(self.within);
-                self.options.read.deadline = deadline;
-                let list = async {
-                    store.capabilities().check_consistency(self.options.read.consistency)?;
-                    store.list(&whole, from.as_ref(), &self.options).await
-                };
-                let page = self.kv.call("list", name, Does::Read, deadline, list).await?;
-                let most = self.options.limit.unwrap_or(usize::MAX);
-                for item in page.items.into_iter().take(most) {
-                    self.options.limit = self.options.limit.map(|left| left - 1);
-                    if let Some(item) = pick(part.own_item(item).map_err(in_call)?) {
-                        out.send(item).await;
-                    }
-                }
-                from = page.next;
-                if from.is_none() {
-                    break;
-                }
+        Listing::of_pages(self.options.left_out.clone(), |out| async move {
+            let mut pages = Pages::new(self)?;
+            while let Some(page) = pages.next().await? {
+                out.send(page.into_iter().filter_map(pick).collect()).await;
             }
             Ok(())
-        }));
-        Listing { left_out, ..listing }
+        })
     }
 
-    async fn run(self) -> Result<Vec<Entry>> {
-        self.entries().await
+    /// Lists all entries, without a stream between the pages and the vector.
+    async fn run(mut self) -> Result<Vec<Entry>> {
+        // Nobody could read them.
+        self.options.left_out = NotesLeftOut::default();
+        let mut pages = Pages::new(self.with(true, false))?;
+        let mut all = Vec::new();
+        while let Some(page) = pages.next().await? {
+            let entries = page.into_iter().filter_map(entry);
+            if all.is_empty() {
+                // In the place of the page.
+                all = entries.collect();
+            } else {
+                all.extend(entries);
+            }
+        }
+        Ok(all)
     }
 }
 awaitable!(List => Vec<Entry>, List::run);
 
-/// A stream of what a listing finds; also a [`Stream`]. Awaited it is a `Vec` of all.
-#[must_use = "a stream does nothing until it is read"]
-pub struct Listing<T> {
-    // The mutex is never locked: it makes the type `Sync`, so that structs that hold one can be
-    // shared.
-    stream: Mutex<BoxStream<'static, Result<T>>>,
-    left_out: NotesLeftOut,
+fn entry(item: Item) -> Option<Entry> {
+    if let Item::Entry(entry) = item { Some(entry) } else { None }
 }
 
-impl<T> Listing<T> {
-    pub(super) fn new(stream: BoxStream<'static, Result<T>>) -> Self {
-        Self { stream: Mutex::new(stream), left_out: NotesLeftOut::default() }
-    }
-
-    /// Returns what the listing has left out so far, of the pages that were read: all of it at the
-    /// end. It is empty unless [`List::tell_left_out`] asked for it.
-    pub fn left_out(&self) -> LeftOut {
-        self.left_out.noted()
-    }
-
-    /// Returns the next item; `None` at the end. Cancel safe: an item that was not given is given
-    /// by the next call.
-    pub async fn next(&mut self) -> Option<Result<T>> {
-        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
-    }
+/// The pages of one listing.
+struct Pages {
+    kv: Kv,
+    /// The directory by its own name, and by its name in the whole tree.
+    directory: Directory,
+    whole: Directory,
+    options: ListOptions,
+    within: Duration,
+    from: Option<Cursor>,
+    is_over: bool,
 }
 
-impl<T: Send + 'static> IntoFuture for Listing<T> {
-    type Output = Result<Vec<T>>;
-    type IntoFuture = BoxFuture<'static, Self::Output>;
-    fn into_future(mut self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let mut all = Vec::new();
-            while let Some(item) = self.next().await {
-                all.push(item?);
-            }
-            Ok(all)
-        })
+impl Pages {
+    fn new(list: List) -> Result<Self> {
+        let List { kv, directory, mut options, within } = list;
+        let directory = directory.map_err(|e| kv.in_call(e, "list", None))?;
+        let part = kv.part();
+        let whole = part.whole_directory(&directory).and_then(|whole| {
+            options.start_after =
+                options.start_after.take().map(|place| part.whole_place(place)).transpose()?;
+            Ok(whole.into_owned())
+        });
+        let whole = whole.map_err(|e| kv.in_call(e, "list", Some(directory.as_str())))?;
+        Ok(Self { kv, directory, whole, options, within, from: None, is_over: false })
     }
-}
 
-impl<T> Stream for Listing<T> {
-    type Item = Result<T>;
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll_next(cx)
-    }
-}
-
-impl<T> fmt::Debug for Listing<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Listing")
+    /// Returns the items of the next page; `None` behind the last one.
+    async fn next(&mut self) -> Result<Option<Vec<Item>>> {
+        if self.is_over || self.options.limit == Some(0) {
+            return Ok(None);
+        }
+        let name = Some(self.directory.as_str());
+        let (store, deadline) = self.kv.begin(self.within);
+        self.options.read.deadline = deadline;
+        let list = async {
+            store.capabilities().check_consistency(self.options.read.consistency)?;
+            store.list(&self.whole, self.from.as_ref(), &self.options).await
+        };
+        let page = self.kv.call("list", name, Does::Read, deadline, list).await?;
+        let mut items = page.items;
+        if let Some(left) = &mut self.options.limit {
+            items.truncate(*left);
+            *left -= items.len();
+        }
+        let part = self.kv.part();
+        if !part.is_whole_tree() {
+            let own = items.into_iter().map(|item| part.own_item(item)).collect::<Result<_>>();
+            items = own.map_err(|e| self.kv.in_call(e, "list", name))?;
+        }
+        self.from = page.next;
+        self.is_over = self.from.is_none();
+        Ok(Some(items))
     }
 }

@@ -1,7 +1,10 @@
 //! `locks`.
 
 use super::{Does, Kv, Listing, awaitable};
-use crate::{Consistency, Directory, HeldLock, Result, backend, driver::ReadOptions};
+use crate::{
+    Consistency, Directory, HeldLock, Result,
+    driver::{NotesLeftOut, ReadOptions},
+};
 use std::time::Duration;
 
 /// [`Kv::locks`]. Awaited it is a `Vec`; [`stream`](Self::stream) fetches page by page.
@@ -40,7 +43,7 @@ impl Locks {
 
     /// Returns the locks as a stream.
     pub fn stream(self) -> Listing<HeldLock> {
-        Listing::new(backend::stream(|out| async move {
+        Listing::of_pages(NotesLeftOut::default(), |out| async move {
             let directory = self.directory.map_err(|e| self.kv.in_call(e, "locks", None))?;
             let (name, part) = (Some(directory.as_str()), self.kv.part());
             let in_call = |e| self.kv.in_call(e, "locks", name);
@@ -57,17 +60,17 @@ impl Locks {
                     let options = ReadOptions { consistency: self.consistency, deadline };
                     store.locks(&whole, from.as_ref(), &options).await
                 };
-                let page = self.kv.call("locks", name, Does::Read, deadline, list).await?;
-                for mut lock in page.locks {
-                    lock.name = part.own(lock.name).map_err(in_call)?;
-                    out.send(lock).await;
+                let mut page = self.kv.call("locks", name, Does::Read, deadline, list).await?;
+                for lock in &mut page.locks {
+                    lock.name = part.own(lock.name.clone()).map_err(in_call)?;
                 }
+                out.send(page.locks).await;
                 from = page.next;
                 if from.is_none() {
                     return Ok(());
                 }
             }
-        }))
+        })
     }
 
     async fn run(self) -> Result<Vec<HeldLock>> {
