@@ -1,24 +1,18 @@
 //! Names: [`Key`] and [`Directory`].
 
+mod form;
 mod into_key;
 
 pub use into_key::IntoKey;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
+use form::{MAX_GIVEN, MAX_STORED, RESERVED, normal, refused, stored};
 use std::{
     borrow::{Borrow, Cow},
     fmt,
     str::FromStr,
     sync::Arc,
 };
-
-/// The longest name that a user may give, in bytes.
-pub(crate) const MAX_GIVEN: usize = 512;
-/// The longest name that a [`Store`](crate::driver::Store) is handed, in bytes: a user's name with
-/// a layer's prefix.
-pub(crate) const MAX_STORED: usize = 1000;
-/// The segment that the library keeps for itself.
-const RESERVED: &str = ".kv";
 
 /// The name of a value: UTF-8 segments joined by `/`.
 ///
@@ -61,74 +55,11 @@ pub struct Key(Arc<str>);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Directory(Arc<str>);
 
-fn refused(name: &str, why: fmt::Arguments<'_>) -> Error {
-    const SHOWN: usize = 64;
-    let shown: String = name.chars().take(SHOWN).collect();
-    let cut = if shown.len() < name.len() { "…" } else { "" };
-    Error::new(ErrorKind::InvalidKey, format!("the name {shown:?}{cut} {why}"))
-}
-
-/// Says why a segment is not allowed; `None` for one that is.
-fn fault(segment: &str) -> Option<&'static str> {
-    if matches!(segment, "." | ".." | RESERVED) {
-        return Some("has a segment `.`, `..` or `.kv`, which are reserved; rename that segment");
-    }
-    if segment.bytes().all(|b| b.is_ascii_graphic()) {
-        return None;
-    }
-    if segment.trim().len() != segment.len() {
-        return Some("has a segment that begins or ends with white space; trim it");
-    }
-    let noncharacter = |c: char| (c as u32 & 0xfffe) == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c);
-    if segment.chars().any(|c| c.is_control() || noncharacter(c)) {
-        return Some("holds a control character or a Unicode noncharacter; encode it, for example in hex");
-    }
-    None
-}
-
-/// Returns the normal form of a name that a user gave.
-fn normal(name: &str) -> Result<Arc<str>> {
-    if name.len() > MAX_GIVEN {
-        return Err(refused(
-            name,
-            format_args!("is {} bytes long; at most {MAX_GIVEN} are allowed", name.len()),
-        ));
-    }
-    for segment in name.split('/').filter(|s| !s.is_empty()) {
-        if let Some(why) = fault(segment) {
-            return Err(refused(name, format_args!("{why}")));
-        }
-    }
-    if is_joined(name) {
-        return Ok(Arc::from(name));
-    }
-    let mut out = String::with_capacity(name.len());
-    for segment in name.split('/').filter(|s| !s.is_empty()) {
-        if !out.is_empty() {
-            out.push('/');
-        }
-        out.push_str(segment);
-    }
-    Ok(Arc::from(out))
-}
-
-/// Tells whether no slash is leading, trailing or doubled.
-fn is_joined(name: &str) -> bool {
-    let bytes = name.as_bytes();
-    bytes.first() != Some(&b'/') && bytes.last() != Some(&b'/') && !bytes.windows(2).any(|w| w == b"//")
-}
-
-/// Returns a name that a server holds; `None` when it is not in normal form.
-fn stored(name: &str) -> Option<Arc<str>> {
-    let fine = name.len() <= MAX_STORED && is_joined(name) && name.split('/').all(|s| fault(s).is_none());
-    fine.then(|| Arc::from(name))
-}
-
 impl Key {
     /// Returns the key that `name` spells, in its normal form.
     ///
     /// # Errors
-    /// [`InvalidKey`](ErrorKind::InvalidKey), naming the rule, for a name that is empty, longer
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey), naming the rule, for a name that is empty, longer
     /// than 512 bytes as given, or has a segment that is not allowed.
     pub fn parse(name: &str) -> Result<Self> {
         let key = normal(name)?;
@@ -217,7 +148,7 @@ impl Directory {
     /// root.
     ///
     /// # Errors
-    /// [`InvalidKey`](ErrorKind::InvalidKey), as [`Key::parse`], except for the empty name.
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey), as [`Key::parse`], except for the empty name.
     pub fn parse(name: &str) -> Result<Self> {
         normal(name).map(Self)
     }
@@ -255,7 +186,7 @@ impl Directory {
     /// Returns the key `rest` below this directory.
     ///
     /// # Errors
-    /// [`InvalidKey`](ErrorKind::InvalidKey) when the two together are longer than 1,000 bytes.
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) when the two together are longer than 1,000 bytes.
     pub fn join(&self, rest: &Key) -> Result<Key> {
         self.joined(&rest.0).map(Key)
     }
@@ -263,7 +194,7 @@ impl Directory {
     /// Returns the directory `rest` below this one.
     ///
     /// # Errors
-    /// [`InvalidKey`](ErrorKind::InvalidKey) when the two together are longer than 1,000 bytes.
+    /// [`InvalidKey`](crate::ErrorKind::InvalidKey) when the two together are longer than 1,000 bytes.
     pub fn join_directory(&self, rest: &Directory) -> Result<Directory> {
         self.joined(&rest.0).map(Directory)
     }
