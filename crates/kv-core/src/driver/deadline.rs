@@ -67,20 +67,16 @@ impl Deadline {
     /// Each turn polls `work` once, so that work that yields lets other tasks run, within any
     /// number of these limits.
     pub async fn limit<T>(self, work: impl Future<Output = T>) -> Option<T> {
-        let (mut work, mut timer) = (pin!(work), pin!(None));
+        let (mut work, mut timer) = (pin!(work), None);
         poll_fn(|cx| {
             if let Poll::Ready(answer) = work.as_mut().poll(cx) {
                 return Poll::Ready(Some(answer));
             }
             let Some(at) = self.at else { return Poll::Pending };
-            if timer.is_none() {
-                // Work that uses up what a task may do in one turn must not hold back the timer.
-                timer.set(Some(unconstrained(sleep_until(at))));
-            }
-            match timer.as_mut().as_pin_mut() {
-                Some(timer) => timer.poll(cx).map(|()| None),
-                None => Poll::Pending,
-            }
+            // Work that uses up what a task may do in one turn must not hold back the timer. It is
+            // in a box, since a call that is answered at once has none, and is moved about.
+            let timer = timer.get_or_insert_with(|| Box::pin(unconstrained(sleep_until(at))));
+            timer.as_mut().poll(cx).map(|()| None)
         })
         .await
     }
