@@ -13,6 +13,18 @@ pub(crate) fn whole(prefix: &str, key: &Key) -> Arc<str> {
     if prefix.is_empty() { key.as_str().into() } else { format!("{prefix}{key}").into() }
 }
 
+/// Returns the first name behind all that begin with `start`; `None` where there is none.
+pub(crate) fn behind(start: &str) -> Option<String> {
+    let mut rest = start.chars();
+    while let Some(last) = rest.next_back() {
+        // The range leaves out what is no character.
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            return Some(format!("{}{next}", rest.as_str()));
+        }
+    }
+    None
+}
+
 /// Returns the key of a whole name without its prefix: a user's, or an internal one.
 pub(crate) fn key(name: &str) -> Option<Key> {
     Key::from_stored(name).or_else(|| {
@@ -31,4 +43,23 @@ pub(crate) fn lock(prefix: &str, name: &Key) -> Arc<str> {
 pub(crate) fn lock_key(prefix: &str, name: &str) -> Option<Key> {
     let (lock, of) = name.split_once('\0')?;
     Key::from_stored(lock).filter(|_| of == prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::behind;
+
+    #[test]
+    fn behind_all_that_begins_so_is_the_next_name() {
+        for (start, end) in [
+            ("", None),
+            ("app/", Some("app0")),
+            ("a\u{7f}", Some("a\u{80}")),
+            ("\u{d7ff}", Some("\u{e000}")),
+            ("a\u{10ffff}", Some("b")),
+            ("\u{10ffff}", None),
+        ] {
+            assert_eq!(behind(start).as_deref(), end, "{start:?}");
+        }
+    }
 }

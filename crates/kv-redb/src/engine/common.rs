@@ -213,12 +213,22 @@ impl Engine {
         view
     }
 
-    /// Tells the watches of all prefixes what a commit has changed.
-    pub(super) fn tell(&self, events: &[Event]) {
-        let views: Vec<_> = {
-            let views = self.views.lock();
-            views.iter().filter_map(Weak::upgrade).collect()
-        };
+    fn views(&self) -> Vec<Arc<View>> {
+        self.views.lock().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Tells whether anybody watches anything.
+    pub(super) fn is_watched(&self) -> bool {
+        self.views().iter().any(|view| view.hub.subscribers() > 0)
+    }
+
+    /// Tells the watches of all prefixes what a commit has changed. Whoever began to watch after
+    /// some of it was done without events reads everything again.
+    pub(super) fn tell(&self, events: &[Event], untold: bool) {
+        let views = self.views();
+        if untold {
+            views.iter().for_each(|view| view.hub.missed());
+        }
         for event in events {
             for view in &views {
                 view.tell(event);

@@ -71,6 +71,7 @@ pub(crate) struct Doubt {
     /// The counter of the batch, if its commit may have begun.
     stamp: Option<u64>,
     events: Vec<Event>,
+    untold: bool,
     replaced: Vec<Replaced>,
 }
 
@@ -169,7 +170,7 @@ impl Writer {
         let tried = catch_unwind(AssertUnwindSafe(|| self.attempt(&mut jobs, &mut trace)));
         let tried =
             tried.unwrap_or_else(|_| Err(redb::Error::Corrupted("redb panicked on what it read".into())));
-        let Trace { events, replaced, owed, stamp, writes, .. } = trace;
+        let Trace { events, untold, replaced, owed, stamp, writes, .. } = trace;
         let Err(failed) = tried else {
             self.pause = None;
             self.full &= !grows;
@@ -177,7 +178,7 @@ impl Writer {
                 self.begin(&replaced);
                 self.engine.commits.fetch_add(1, Ordering::Relaxed);
                 self.engine.writes.fetch_add(writes, Ordering::Relaxed);
-                self.engine.tell(&events);
+                self.engine.tell(&events, untold);
             }
             jobs.into_iter().for_each(|job| job.answer(Ok(())));
             for (granted, token) in owed {
@@ -188,7 +189,7 @@ impl Writer {
         };
         self.pause = Some(self.engine.time.clock().now() + PAUSE);
         self.full = error::is_full(&failed);
-        self.doubt = Some(Doubt { stamp, events, replaced });
+        self.doubt = Some(Doubt { stamp, events, untold, replaced });
         let may_have_happened = self.mend();
         let error = error::write_failed(&self.engine.path, &failed, may_have_happened);
         jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
@@ -203,7 +204,7 @@ impl Writer {
         let mut write = database.begin_write()?;
         write.set_quick_repair(self.engine.quick_repair);
         {
-            let mut batch = Batch::open(&write, &mut self.state, trace, &self.engine.time)?;
+            let mut batch = Batch::open(&write, &mut self.state, trace, &self.engine)?;
             batch.sweep()?;
             for job in jobs {
                 job.run(&mut batch)?;
@@ -263,7 +264,7 @@ impl Writer {
         drop(slot);
         engine.reopened.fetch_add(1, Ordering::Relaxed);
         self.state.first_expiry = first_expiry;
-        let Some(Doubt { stamp, events, replaced }) = self.doubt.take() else {
+        let Some(Doubt { stamp, events, untold, replaced }) = self.doubt.take() else {
             self.fix_again();
             return false;
         };
@@ -271,7 +272,7 @@ impl Writer {
         if happened {
             // Nobody was told what this batch grants, so no life begins now.
             self.begin(&[]);
-            self.engine.tell(&events);
+            self.engine.tell(&events, untold);
         } else {
             self.state.living().restore(replaced);
             self.fix_again();

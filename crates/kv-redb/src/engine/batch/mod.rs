@@ -3,11 +3,13 @@
 mod held;
 
 use super::{
+    common::Engine,
     event::Event,
     format::{CHANGES, COUNTER, DATA, EXPIRY, Inline, LARGE, LEASED, LEASES, LOCKS, META, Row, SEEN, inline},
     state::{Replaced, State},
-    time::{SLACK, Time, millis},
+    time::{SLACK, millis},
 };
+use crate::names;
 use kv_core::{Bytes, Error, ErrorKind, Result, Version, driver::Expect};
 use redb::{ReadableTable, Table, WriteTransaction};
 use std::time::Duration;
@@ -53,6 +55,7 @@ pub(crate) struct Batch<'t> {
     meta: Table<'t, &'static str, u64>,
     state: &'t mut State,
     trace: &'t mut Trace,
+    engine: &'t Engine,
     now: u64,
     /// Counts how many more keys of leases this batch may clear away.
     room: usize,
@@ -68,6 +71,8 @@ pub(crate) struct Trace {
     /// Counts puts and deletes of keys.
     pub(crate) writes: u64,
     pub(crate) events: Vec<Event>,
+    /// Tells whether keys were deleted without events, since nobody watched.
+    pub(crate) untold: bool,
     pub(crate) replaced: Vec<Replaced>,
     pub(crate) owed: Vec<Owed>,
 }
@@ -85,6 +90,12 @@ impl Old {
     fn of((version, expiry, lease, value): Row<'_>) -> Self {
         Self { version, expiry, lease, is_large: value.is_none() }
     }
+
+    /// Tells whether reads see nothing of the row any more.
+    fn is_over(self, state: &State, now: u64) -> bool {
+        let leaseless = || self.lease != 0 && !state.living().lives(self.lease, now);
+        (self.expiry != 0 && self.expiry <= now) || leaseless()
+    }
 }
 
 impl<'t> Batch<'t> {
@@ -92,7 +103,7 @@ impl<'t> Batch<'t> {
         write: &'t WriteTransaction,
         state: &'t mut State,
         trace: &'t mut Trace,
-        time: &'t Time,
+        engine: &'t Engine,
     ) -> Redb<Self> {
         Ok(Self {
             data: write.open_table(DATA)?,
@@ -105,7 +116,8 @@ impl<'t> Batch<'t> {
             meta: write.open_table(META)?,
             state,
             trace,
-            now: time.now(),
+            engine,
+            now: engine.time.now(),
             room: SWEPT,
         })
     }
@@ -161,7 +173,7 @@ impl Batch<'_> {
     pub(crate) fn version(&mut self, name: &str) -> Done<Option<Version>> {
         let found = self.data.get(name)?.map(|row| Old::of(row.value()));
         Ok(match found {
-            Some(old) if self.is_over(old) => {
+            Some(old) if old.is_over(self.state, self.now) => {
                 self.remove(name)?;
                 Ok(None)
             }
@@ -176,12 +188,6 @@ impl Batch<'_> {
             Some(Old { version, .. }) => Ok(Some(Version::new(version, 0))),
             None => Ok(None),
         })
-    }
-
-    /// Tells whether reads see nothing of the row any more.
-    fn is_over(&self, old: Old) -> bool {
-        let leaseless = old.lease != 0 && !self.state.living().lives(old.lease, self.now);
-        (old.expiry != 0 && old.expiry <= self.now) || leaseless
     }
 
     /// Refuses a put under a lease that has ended.
@@ -235,24 +241,39 @@ impl Batch<'_> {
         }
     }
 
-    /// Deletes the keys whose names begin with `start`; returns how many of them lived.
+    /// Deletes the keys whose names begin with `start`, in one pass over their pages; returns how
+    /// many of them lived. Where nobody watches anything, no events are made.
     pub(crate) fn delete_below(&mut self, start: &str, is_key: impl Fn(&str) -> bool) -> Redb<u64> {
-        let mut names = Vec::new();
-        for row in self.data.range(start..)? {
-            let (name, row) = row?;
-            let (name, lives) = (name.value(), !self.is_over(Old::of(row.value())));
-            if !name.starts_with(start) {
-                break;
+        let (state, now, is_told) = (&*self.state, self.now, self.engine.is_watched());
+        let (mut gone, mut lived) = (0, 0);
+        let (mut events, mut more) = (Vec::new(), Vec::new());
+        let stays = |name: &str, row: Row<'_>| {
+            if !is_key(name) {
+                return true;
             }
-            if is_key(name) {
-                names.push((name.to_owned(), lives));
+            let old = Old::of(row);
+            gone += 1;
+            lived += u64::from(!old.is_over(state, now));
+            if is_told {
+                events.push(Event::Delete { name: name.into(), version: Version::new(old.version, 0) });
             }
+            if old.expiry != 0 || old.lease != 0 || old.is_large {
+                more.push((name.to_owned(), old));
+            }
+            false
+        };
+        match names::behind(start) {
+            Some(end) => self.data.retain_in(start..&*end, stays)?,
+            None => self.data.retain_in(start.., stays)?,
         }
-        let mut count = 0;
-        for (name, lives) in names {
-            count += u64::from(self.remove(&name)? && lives);
+        for (name, old) in more {
+            self.forget(&name, old)?;
         }
-        Ok(count)
+        self.trace.changed |= gone > 0;
+        self.trace.writes += gone;
+        self.trace.untold |= gone > 0 && !is_told;
+        self.trace.events.extend(events);
+        Ok(lived)
     }
 
     fn remove(&mut self, name: &str) -> Redb<bool> {

@@ -3,6 +3,7 @@
 mod crowds;
 mod here;
 mod moments;
+mod trees;
 
 use super::{Asked, Batch, Client, Done, Engine, Lives};
 use crate::config::Config;
