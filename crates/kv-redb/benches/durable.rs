@@ -1,5 +1,5 @@
 //! Measures durable puts a second, by the number of callers at once, beside plain redb with a
-//! commit for each put.
+//! commit for each put; and reads, beside plain redb on the same thread.
 //!
 //! `cargo bench -p kv-redb` prints medians of some rounds of half a second each. The file lies in
 //! the folder for temporary files, or in the one that `KV_BENCH_DIR` names, since the disk is what
@@ -7,7 +7,7 @@
 
 use kv_core::{Kv, Result};
 use kv_redb::Config;
-use redb::{Database, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use std::{
     env,
     path::Path,
@@ -84,18 +84,50 @@ fn plain(path: &Path, callers: usize) -> f64 {
     median(rates.collect())
 }
 
-/// Returns the median time of single gets, one after another.
-async fn gets(path: &Path) -> Result<Duration> {
-    let kv = Config::new(path).open().await?;
+/// The keys below `bench/`, of which the puts before have made most.
+const KEYS: u64 = 1_000;
+
+/// Returns the median time of reads one after another, in rounds of a thousand.
+async fn timed<T>(read: impl AsyncFn(u64) -> T) -> Duration {
     let mut took = Vec::new();
-    for n in 0..5_000 {
+    for _ in 0..101 {
         let began = Instant::now();
-        kv.get(key(n)).await?;
-        took.push(began.elapsed());
+        for n in 0..KEYS {
+            std::hint::black_box(read(n).await);
+        }
+        took.push(began.elapsed() / KEYS as u32);
     }
     took.sort();
-    kv.close().await?;
-    Ok(took[took.len() / 2])
+    took[took.len() / 2]
+}
+
+/// Prints the times of gets and of listings of a hundred: from memory, by threads of the pool
+/// (where the cache is small), and of plain redb on the same thread.
+async fn reads(path: &Path) -> Result<()> {
+    const DATA: TableDefinition<'_, &str, (u64, u64, u64, Option<&[u8]>)> = TableDefinition::new("kv.data");
+    println!("| reads | a get | a listing of 100 |");
+    println!("|---|---:|---:|");
+    for (name, cache_size) in [("kv-redb, file in the cache", 64 << 20), ("by the pool's threads", 64 << 10)]
+    {
+        let kv = Config::new(path).cache_size(cache_size).open().await?;
+        let get = timed(async |n| kv.get(key(n)).await.expect("a read")).await;
+        let list = timed(async |_| kv.list("bench").limit(100).await.expect("a listing")).await;
+        println!("| {name} | {get:?} | {list:?} |");
+        kv.close().await?;
+    }
+    let database = Database::open(path).expect("the file can be opened");
+    let table = || database.begin_read().expect("a snapshot").open_table(DATA).expect("the table");
+    let get =
+        timed(async |n| table().get(&*key(n)).expect("a read").map(|row| row.value().3.map(<[u8]>::to_vec)));
+    let list = timed(async |_| {
+        let rows = table().range::<&str>("bench/"..).expect("a range").take(100).map(|row| {
+            let (name, row) = row.expect("a row");
+            (name.value().to_owned(), row.value().3.map(<[u8]>::to_vec))
+        });
+        rows.collect::<Vec<_>>()
+    });
+    println!("| plain redb, inline | {:?} | {:?} |", get.await, list.await);
+    Ok(())
 }
 
 #[tokio::main]
@@ -116,6 +148,5 @@ async fn main() -> Result<()> {
         let plain = tokio::task::spawn_blocking(move || plain(&path, callers)).await.expect("no panic");
         println!("| {callers} | {rate:.0} | {shared:.1} | {quick:.0} | {plain:.0} |");
     }
-    println!("a get takes {:?}", gets(&at("ours.redb")).await?);
-    Ok(())
+    reads(&at("ours.redb")).await
 }
