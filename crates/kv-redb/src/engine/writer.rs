@@ -204,7 +204,8 @@ impl Writer {
         let mut write = database.begin_write()?;
         write.set_quick_repair(self.engine.quick_repair);
         {
-            let mut batch = Batch::open(&write, &mut self.state, trace, &self.engine)?;
+            let mut batch =
+                Batch::open(&write, &mut self.state, trace, self.engine.is_watched(), &self.engine.time)?;
             batch.sweep()?;
             for job in jobs {
                 job.run(&mut batch)?;

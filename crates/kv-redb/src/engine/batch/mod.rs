@@ -3,11 +3,10 @@
 mod held;
 
 use super::{
-    common::Engine,
     event::Event,
     format::{CHANGES, COUNTER, DATA, EXPIRY, Inline, LARGE, LEASED, LEASES, LOCKS, META, Row, SEEN, inline},
     state::{Replaced, State},
-    time::{SLACK, millis},
+    time::{SLACK, Time, millis},
 };
 use crate::names;
 use kv_core::{Bytes, Error, ErrorKind, Result, Version, driver::Expect};
@@ -55,7 +54,8 @@ pub(crate) struct Batch<'t> {
     meta: Table<'t, &'static str, u64>,
     state: &'t mut State,
     trace: &'t mut Trace,
-    engine: &'t Engine,
+    /// False when nobody watched anything as this batch began.
+    is_watched: bool,
     now: u64,
     /// Counts how many more keys of leases this batch may clear away.
     room: usize,
@@ -103,7 +103,8 @@ impl<'t> Batch<'t> {
         write: &'t WriteTransaction,
         state: &'t mut State,
         trace: &'t mut Trace,
-        engine: &'t Engine,
+        is_watched: bool,
+        time: &Time,
     ) -> Redb<Self> {
         Ok(Self {
             data: write.open_table(DATA)?,
@@ -116,8 +117,8 @@ impl<'t> Batch<'t> {
             meta: write.open_table(META)?,
             state,
             trace,
-            engine,
-            now: engine.time.now(),
+            is_watched,
+            now: time.now(),
             room: SWEPT,
         })
     }
@@ -244,7 +245,7 @@ impl Batch<'_> {
     /// Deletes the keys whose names begin with `start`, in one pass over their pages; returns how
     /// many of them lived. Where nobody watches anything, no events are made.
     pub(crate) fn delete_below(&mut self, start: &str, is_key: impl Fn(&str) -> bool) -> Redb<u64> {
-        let (state, now, is_told) = (&*self.state, self.now, self.engine.is_watched());
+        let (state, now, is_told) = (&*self.state, self.now, self.is_watched);
         let (mut gone, mut lived) = (0, 0);
         let (mut events, mut more) = (Vec::new(), Vec::new());
         let stays = |name: &str, row: Row<'_>| {
