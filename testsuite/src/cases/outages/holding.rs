@@ -418,6 +418,7 @@ pub(super) async fn lease_cut_off(t: Trial) -> Verdict {
 pub(super) async fn versions_restart(t: Trial) -> Verdict {
     served(t, async |t, server, kv| {
         let kv = kv.with_deadline(PATIENT);
+        let kv = kv.with_deadline(PATIENT);
         let stale = kv.put("d/a", "old").await?.version;
         let now = kv.put("d/a", "new").await?.version;
         let gone = kv.put("d/gone", "").await?.version;

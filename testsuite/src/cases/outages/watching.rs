@@ -46,6 +46,7 @@ async fn watched(t: &Trial, kv: &Kv, direct: &Kv) -> Result<Follower, Failure> {
 
 /// Makes the changes that happen while the watch cannot see them.
 async fn meanwhile(kv: &Kv) -> Result<(), Failure> {
+    let kv = &kv.clone().with_deadline(PATIENT);
     kv.put("d/new", "new").await?;
     kv.put("d/changed", "changed").await?;
     kv.delete("d/deleted").await?;
@@ -206,7 +207,7 @@ pub(super) async fn gapless_restart(t: Trial) -> Verdict {
         server.stop().await;
         server.start().await;
         t.until("writes to succeed again", || async { Ok(kv.put("d/after", "").await.is_ok()) }).await?;
-        kv.delete("d/changed").await?;
+        kv.delete("d/changed").deadline(PATIENT).await?;
         follower.agrees(&kv, "d").await
     })
     .await
