@@ -23,15 +23,21 @@ async fn asking(node: &Node) -> Result<u64, Failure> {
     Ok(least)
 }
 
-/// Checks the least cost of a few attempts: pings come all the while, and only add.
+/// Checks the least cost of some attempts, of more where one is like the other: pings come all the while, and
+/// only add. On a machine that is busy one comes into most attempts.
 macro_rules! costs {
-    ($node:expr, $most:expr, $n:ident => $call:expr) => {{
+    ($node:expr, $most:expr, _n => $call:expr) => { costs!(@ 16, $node, $most, _n => $call) };
+    ($node:expr, $most:expr, $n:ident => $call:expr) => { costs!(@ 4, $node, $most, $n => $call) };
+    (@ $times:expr, $node:expr, $most:expr, $n:ident => $call:expr) => {{
         let ask = asking($node).await?;
         let mut least = u64::MAX;
-        for $n in 0..4 {
+        for $n in 0..$times {
             let before = packets($node).await?;
             $call.await?;
             least = least.min((packets($node).await? - before).saturating_sub(ask));
+            if $times > 4 && least <= $most {
+                break;
+            }
         }
         assert!(least <= $most, "{}: {least} requests, at most {}", stringify!($call), $most);
         least

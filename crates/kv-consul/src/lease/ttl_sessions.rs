@@ -93,7 +93,8 @@ impl TtlSession {
 /// Ends in the background a session that no key lives by; others end by their time.
 impl Drop for TtlSession {
     fn drop(&mut self) {
-        if let Some(retires) = self.retires.lock().take() {
+        let retires = self.retires.lock().take();
+        if let Some(retires) = retires {
             retires.abort();
         }
         if self.keys.load(Ordering::Acquire) > 0 {

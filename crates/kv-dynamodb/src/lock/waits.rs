@@ -171,7 +171,8 @@ impl Waits {
 
     pub(crate) fn close(&self) {
         for shared in self.places.close() {
-            if let Some(poller) = shared.poller.lock().take() {
+            let poller = shared.poller.lock().take();
+            if let Some(poller) = poller {
                 poller.abort();
             }
         }

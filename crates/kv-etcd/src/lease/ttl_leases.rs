@@ -118,7 +118,8 @@ impl TtlLease {
 /// Ends in the background a lease under which nothing was put; others end by their time.
 impl Drop for TtlLease {
     fn drop(&mut self) {
-        if let Some(retires) = self.retires.lock().take() {
+        let retires = self.retires.lock().take();
+        if let Some(retires) = retires {
             retires.abort();
         }
         let end = self.end.lock().take();

@@ -330,7 +330,8 @@ impl Client {
     /// Ends the connections for good.
     pub(crate) fn close(&self) {
         for place in self.places.close() {
-            if let Some(link) = place.link.lock().take() {
+            let link = place.link.lock().take();
+            if let Some(link) = link {
                 link.end();
             }
         }

@@ -71,7 +71,8 @@ struct Users {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        for task in [self.users.lock().end.take(), self.listening.lock().take()].into_iter().flatten() {
+        let tasks = [self.users.lock().end.take(), self.listening.lock().take()];
+        for task in tasks.into_iter().flatten() {
             task.abort();
         }
     }
@@ -280,7 +281,8 @@ impl Session {
             self.waiting.tell(gone, QueuePosition::Lost);
         }
         for gone in held.iter().filter(|name| !firsts.contains_key(*name)) {
-            if let Some(end) = self.held.lock().remove(gone) {
+            let end = self.held.lock().remove(gone);
+            if let Some(end) = end {
                 end("its place in the line is gone: an administrator changed it, or a failover lost it");
                 // If it is found in a queue again, it is taken out.
                 self.has_left(gone);

@@ -41,7 +41,9 @@ impl Waiters {
 
     /// Tells a contender how its wait ends.
     pub(crate) fn tell(&self, contender: &str, place: QueuePosition) {
-        if let Some(waiter) = self.0.lock().remove(contender) {
+        // Who is woken may be dropped by that, and removes itself then.
+        let waiter = self.0.lock().remove(contender);
+        if let Some(waiter) = waiter {
             // The waiting future may have been dropped.
             let _ = waiter.tell.send(place);
         }
