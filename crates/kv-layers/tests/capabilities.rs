@@ -148,8 +148,15 @@ async fn a_store_with_little_room_keeps_it_when_values_are_sealed() {
     (small.max_txn_ops, small.max_txn_bytes) = (100, small.max_value + 1000);
     let kv = kv_memory::open("memory://").await.expect("a store").layer(Claims(small.clone()));
     let sealed = kv.layer(Encrypt::new(&Keyring::new(1, [1; 32]))).capabilities().clone();
-    assert_eq!(sealed.max_value, small.max_value - SEALED);
+    assert_eq!(sealed.max_value, small.max_value - SEALED * small.max_txn_ops);
     assert_eq!(sealed.max_txn_bytes, sealed.max_value + 1000, "room for the greatest value and its key");
+    let grown = sealed.max_txn_bytes + SEALED * sealed.max_txn_ops;
+    assert_eq!(grown, small.max_txn_bytes, "the most operations have room when they are sealed");
+
+    (small.max_txn_ops, small.max_txn_bytes) = (0, 0);
+    let kv = kv_memory::open("memory://").await.expect("a store").layer(Claims(small.clone()));
+    let without = kv.layer(Encrypt::new(&Keyring::new(1, [1; 32]))).capabilities().clone();
+    assert_eq!((without.max_value, without.max_txn_bytes), (small.max_value - SEALED, 0));
 }
 
 #[tokio::test]

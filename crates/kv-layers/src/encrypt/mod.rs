@@ -41,12 +41,12 @@ const LONGEST_KEY: usize = 1000;
 /// layer into another directory or store.
 ///
 /// # Capabilities
-/// `max_value` is 36 bytes less, and `native_values` is `false`: the server's own tools see sealed
-/// bytes. `max_txn_bytes` is less by 36 bytes for each operation that a transaction can have, but
-/// has room for one value of the greatest size in any case; a transaction of many small values
-/// that would be too large for the store when they are sealed is
-/// [`TooLarge`](ErrorKind::TooLarge), before it is sent. A store whose greatest value is 256 KiB
-/// takes 36 bytes less than the contract promises.
+/// `max_txn_bytes` is less by 36 bytes for each operation that a transaction can have, so that each
+/// transaction within it has room in the store when it is sealed. `max_value` is 36 bytes less, or
+/// as much less as leaves room for it in a transaction: on a store whose transactions take one
+/// greatest value and its key, it is less by those 36 bytes for each operation, too (4608 bytes on
+/// etcd). A store whose greatest value is 256 KiB then takes less than the contract promises.
+/// `native_values` is `false`: the server's own tools see sealed bytes.
 ///
 /// # Errors
 /// [`Corrupt`](ErrorKind::Corrupt), naming the key, for a value that does not open: it ends the
@@ -106,9 +106,10 @@ fn capabilities(below: &Capabilities) -> Capabilities {
     let mut c = below.clone();
     c.native_values = false;
     c.max_value = below.max_value.saturating_sub(OVERHEAD);
-    let of_all = below.max_txn_bytes.saturating_sub(OVERHEAD.saturating_mul(below.max_txn_ops));
-    let of_one = c.max_value.saturating_add(LONGEST_KEY).min(below.max_txn_bytes.saturating_sub(OVERHEAD));
-    c.max_txn_bytes = of_all.max(of_one);
+    if below.max_txn_ops > 0 {
+        c.max_txn_bytes = below.max_txn_bytes.saturating_sub(OVERHEAD.saturating_mul(below.max_txn_ops));
+        c.max_value = c.max_value.min(c.max_txn_bytes.saturating_sub(LONGEST_KEY));
+    }
     c
 }
 
@@ -124,7 +125,8 @@ impl Encrypted {
         self.inner.as_ref()
     }
 
-    /// Seals the values of a transaction, and checks that the store takes it as it is then.
+    /// Seals the values of a transaction, and checks that the store takes it as it is then: a layer
+    /// above this one may have made its names longer.
     fn seal_all(&self, transaction: &mut Transaction) -> Result<()> {
         let mut bytes = 0_usize;
         for write in &mut transaction.writes {

@@ -8,7 +8,7 @@ use kv_layers::{Chaos, Coalesce, Encrypt, Keyring, Limit, Prefix, Tee};
 use kv_memory::Memory;
 use kv_testsuite::{Foreign, Harness, Options, Outcome, cases};
 use libtest_mimic::{Arguments, Failed, Trial};
-use split::ReadsThroughReadOnly;
+use split::{LittleRoom, ReadsThroughReadOnly};
 use std::{sync::Arc, time::Duration};
 use tempfile::TempDir;
 use tokio::runtime::Builder;
@@ -57,6 +57,8 @@ enum Tower {
     Prefix,
     Limit,
     Encrypt,
+    /// [`Encrypt`], over a store whose transactions have little room.
+    EncryptInLittleRoom,
     Chaos,
     Coalesce,
     Tee,
@@ -93,7 +95,9 @@ impl Harness for Layered {
         let kv = match self.tower {
             // The prefix is a layer's, or the directory of a part: stores of different prefixes would
             // seal one value under different names.
-            Tower::Prefix | Tower::Encrypt | Tower::All => self.ground.open("").await?,
+            Tower::Prefix | Tower::Encrypt | Tower::EncryptInLittleRoom | Tower::All => {
+                self.ground.open("").await?
+            }
             _ => self.ground.open(prefix).await?,
         };
         Ok(match self.tower {
@@ -101,6 +105,7 @@ impl Harness for Layered {
             Tower::Prefix => kv.layer(Prefix::new(prefix)?),
             Tower::Limit => kv.layer(limit()),
             Tower::Encrypt => kv.layer(encrypt()).within(prefix)?,
+            Tower::EncryptInLittleRoom => kv.layer(LittleRoom).layer(encrypt()).within(prefix)?,
             Tower::Chaos => kv.layer(chaos()),
             Tower::Coalesce => kv.layer(Coalesce),
             Tower::Tee => kv.layer(Tee::to(self.other.open(prefix).await?.store().clone())),
@@ -115,7 +120,7 @@ impl Harness for Layered {
     fn foreign(&self) -> Option<Arc<dyn Foreign>> {
         match &self.ground {
             // Other tools cannot seal.
-            _ if matches!(self.tower, Tower::Encrypt | Tower::All) => None,
+            _ if matches!(self.tower, Tower::Encrypt | Tower::EncryptInLittleRoom | Tower::All) => None,
             Ground::Memory { kept, .. } => Some(Arc::new(Tool(kept.clone()))),
             Ground::Redb { .. } => None,
         }
@@ -158,11 +163,12 @@ async fn keeps_every_promise(tower: Tower, ground: Ground, other: Ground) -> Res
     Ok(())
 }
 
-const TOWERS: [(&str, Tower); 8] = [
+const TOWERS: [(&str, Tower); 9] = [
     ("read_only", Tower::ReadOnly),
     ("prefix", Tower::Prefix),
     ("limit", Tower::Limit),
     ("encrypt", Tower::Encrypt),
+    ("encrypt_in_little_room", Tower::EncryptInLittleRoom),
     ("chaos", Tower::Chaos),
     ("coalesce", Tower::Coalesce),
     ("tee", Tower::Tee),

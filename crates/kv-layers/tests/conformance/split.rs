@@ -1,4 +1,5 @@
-//! Reads through `ReadOnly`, and writes beside it: the suite has to write what it reads.
+//! Layers for the suite: one reads through `ReadOnly` and writes beside it, because the suite has to
+//! write what it reads; the other has the store below claim little room for transactions.
 
 use kv_core::{
     Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
@@ -15,7 +16,21 @@ pub(crate) struct ReadsThroughReadOnly;
 
 impl Layer for ReadsThroughReadOnly {
     fn layer(&self, inner: Arc<dyn Store>) -> Arc<dyn Store> {
-        Arc::new(Split { reads: ReadOnly.layer(inner.clone()), writes: inner })
+        let capabilities = inner.as_ref().capabilities().clone();
+        Arc::new(Split { reads: ReadOnly.layer(inner.clone()), writes: inner, capabilities })
+    }
+}
+
+/// A store whose transactions have room for one value of the greatest size and its key, as those of
+/// most servers. It claims that, and refuses nothing itself.
+pub(crate) struct LittleRoom;
+
+impl Layer for LittleRoom {
+    fn layer(&self, inner: Arc<dyn Store>) -> Arc<dyn Store> {
+        let mut capabilities = inner.as_ref().capabilities().clone();
+        capabilities.max_value = 1 << 20;
+        (capabilities.max_txn_ops, capabilities.max_txn_bytes) = (128, capabilities.max_value + 1000);
+        Arc::new(Split { reads: inner.clone(), writes: inner, capabilities })
     }
 }
 
@@ -23,6 +38,7 @@ impl Layer for ReadsThroughReadOnly {
 struct Split {
     reads: Arc<dyn Store>,
     writes: Arc<dyn Store>,
+    capabilities: Capabilities,
 }
 
 impl Split {
@@ -39,7 +55,7 @@ impl Split {
 #[deny(clippy::missing_trait_methods)]
 impl Store for Split {
     fn capabilities(&self) -> &Capabilities {
-        self.writes().capabilities()
+        &self.capabilities
     }
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
