@@ -8,6 +8,8 @@ mod interrupts;
 mod keys;
 mod locks;
 mod objects;
+#[cfg(feature = "redis")]
+mod outages;
 mod output;
 mod permits;
 mod program;

@@ -63,6 +63,12 @@ impl Place {
         Self { store: Some("memory://".to_owned()), ..Self::new() }
     }
 
+    /// Makes a place whose store has this URL.
+    #[cfg(feature = "redis")]
+    pub(crate) fn at(url: &str) -> Self {
+        Self { store: Some(url.to_owned()), ..Self::new() }
+    }
+
     /// Returns the URL of a file of this name here.
     pub(crate) fn url(&self, name: &str) -> String {
         format!("redb://{}", self.home.path().join(format!("{name}.redb")).display())

@@ -1,0 +1,93 @@
+//! The lines about outages, on standard error, with a server that is stopped and started again.
+
+use crate::program::{Place, end, line};
+use kv_testsuite::process::{Daemon, Port, folder, launch::redis, server};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    net::{TcpListener, TcpStream},
+    process::Command,
+};
+use tempfile::TempDir;
+
+/// A Redis of our own, which keeps its data and its port while it is stopped.
+struct Redis {
+    daemon: Daemon,
+    port: Port,
+    _data: TempDir,
+}
+
+impl Redis {
+    async fn start() -> Self {
+        let (port, data) = (Port::new().unwrap(), folder().unwrap());
+        let mut command = Command::new(server("redis", "KV_REDIS_URL").unwrap());
+        command.args(redis::arguments(&redis::settings(port.address(), data.path())));
+        let redis = Self { daemon: Daemon::new(command, data.path().join("log")), port, _data: data };
+        redis.start_again().await;
+        redis
+    }
+
+    async fn start_again(&self) {
+        self.daemon.spawn().unwrap();
+        let address = self.port.address();
+        self.daemon.serves(|| async move { TcpStream::connect(address).is_ok() }).await.unwrap();
+    }
+
+    /// Stops the server, and returns when a client has tried in vain to reach it so many times.
+    fn stop_for(&self, tries: usize) {
+        self.daemon.stop();
+        let listener = TcpListener::bind(self.port.address()).unwrap();
+        for _ in 0..tries {
+            drop(listener.accept().unwrap());
+        }
+    }
+}
+
+/// Reads a line of standard error: the piece of work that it is about, and whether an outage of it
+/// begins or is over.
+fn told(line: &str, is_json: bool) -> (String, bool) {
+    let message = if is_json {
+        let object: Value = serde_json::from_str(line).unwrap();
+        let message = object["message"].as_str().unwrap().to_owned();
+        let outage = if message.contains("is over") { "over" } else { "begun" };
+        assert_eq!((&object["v"], &object["outage"]), (&1.into(), &outage.into()), "{line}");
+        message
+    } else {
+        line.strip_prefix("kv: ").unwrap_or_else(|| panic!("{line}")).to_owned()
+    };
+    let (piece, rest) = message.split_once(": ").unwrap_or_else(|| panic!("{line}"));
+    let begins = rest.starts_with("an outage, which is ridden out: ");
+    assert!(begins || rest.starts_with("the outage is over, which lasted "), "{line}");
+    (piece.to_owned(), begins)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_told_once_when_it_begins_and_once_when_it_is_over() {
+    let redis = Redis::start().await;
+    let place = Place::at(&format!("redis://{}/", redis.port.address()));
+    for is_json in [false, true] {
+        place.ok(&["put", "a", "1"]);
+        let json: &[_] = if is_json { &["--json"] } else { &[] };
+        let mut watch = place.command(&[&["watch", "a"], json].concat()).spawn().unwrap();
+        while !line(&mut watch).contains("synced") {}
+        for value in ["now-2", "now-3"] {
+            redis.stop_for(4);
+            redis.start_again().await;
+            place.ok(&["put", "a", value]);
+            while !line(&mut watch).contains(value) {}
+        }
+        kill_process(Pid::from_child(&watch), Signal::TERM).unwrap();
+        let ended = end(watch);
+        assert_eq!(ended.code, -15, "{ended:?}");
+        let mut pieces = BTreeMap::<_, Vec<_>>::new();
+        for (piece, begins) in ended.err.lines().map(|line| told(line, is_json)) {
+            pieces.entry(piece).or_default().push(begins);
+        }
+        assert_eq!(pieces["the connection for watches"].len(), 4, "two outages: {ended:?}");
+        for (piece, lines) in pieces {
+            let in_turn = lines.iter().enumerate().all(|(n, begins)| *begins == n.is_multiple_of(2));
+            assert!(in_turn, "{piece}: {ended:?}");
+        }
+    }
+}
