@@ -4,31 +4,58 @@ use super::{
     compare::{Comparison, Difference},
     plan::{Plan, Summary, count, show, summarize},
     side::{Found, Place},
-    write::{Beside, Tally, Writer},
+    write::{Finished, OnConflict, Tally, Wanted, Writer},
 };
 use crate::{
     exit::{Exit, Failure, Run},
     out::{Out, note},
 };
-use kv_core::{Bytes, Error, ErrorKind, Key, Kv, Watch, WatchEvent};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
-    time::Duration,
-};
-use tokio::time::sleep;
+use kv_core::{Error, ErrorKind, Kv, Watch, WatchEvent, backend::Backoff};
+use std::{collections::BTreeSet, future::Future, time::Duration};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// The changes that are carried over together at most.
 const AT_A_TIME: usize = 256;
 /// The pause after a failure that passes.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The changes that were told and are not carried over yet: the value of each key, or `None` for
-/// one that is gone.
-type Pending = BTreeMap<Key, Option<Bytes>>;
+/// The keys whose write conflicted with somebody else's, and the moment at which they are tried
+/// again: until they are as the store has them, or a newer change of them comes.
+struct Conflicts {
+    keys: Wanted,
+    due: Instant,
+    pauses: Backoff,
+}
+
+impl Conflicts {
+    fn new() -> Self {
+        Self { keys: Wanted::new(), due: Instant::now(), pauses: Backoff::default() }
+    }
+
+    /// Takes up the conflicts of the writes that were made last.
+    fn add(&mut self, conflicted: Wanted) {
+        match (self.keys.is_empty(), conflicted.is_empty()) {
+            (true, true) => self.pauses.reset(),
+            // A pause is not put off by later conflicts, which may come again and again.
+            (true, false) => self.due = Instant::now() + self.pauses.delay(),
+            _ => {}
+        }
+        self.keys.extend(conflicted);
+    }
+
+    /// Hands on up to `most` keys, those first whose names come first.
+    fn hand_on(&mut self, pending: &mut Wanted, most: usize) {
+        while pending.len() < most
+            && let Some((key, value)) = self.keys.pop_first()
+        {
+            // What was told since then is newer.
+            pending.entry(key).or_insert(value);
+        }
+    }
+}
 
 /// Carries over what differs, and then every change, until `stop` ends; and compares the two in the
-/// end. Failures that pass are ridden out, on either side.
+/// end. Failures that pass are ridden out, on either side; a write that conflicts is tried again.
 pub(crate) async fn follow<F: Future>(
     from: &Kv,
     to: &Place,
@@ -38,30 +65,36 @@ pub(crate) async fn follow<F: Future>(
 ) -> Run {
     let mut watch = from.watch_tree("").await?;
     let source = Place::Store(from.clone());
-    begin(&mut watch, &source, to, plan, out).await?;
+    let mut conflicts = Conflicts::new();
+    conflicts.add(begin(&mut watch, &source, to, plan, out).await?);
     out.flush()?;
     // In a history each change stands alone.
     let is_history = matches!(to, Place::Folder(folder) if folder.git.is_some());
     let most = if is_history { 1 } else { AT_A_TIME };
     let mut stop = Box::pin(stop()?);
-    let (mut pending, mut sum) = (Pending::new(), Tally::default());
+    // What was told and is not carried over yet.
+    let (mut pending, mut sum) = (Wanted::new(), Tally::default());
     loop {
         let is_behind = !pending.is_empty();
         tokio::select! {
             biased;
             _ = &mut stop => break,
             event = watch.event(), if pending.len() < most => {
-                take(&mut pending, event?);
+                take(&mut pending, &mut conflicts, event?);
                 while pending.len() < most && let Some(event) = at_hand(&mut watch).await {
-                    take(&mut pending, event?);
+                    take(&mut pending, &mut conflicts, event?);
                 }
+            }
+            () = sleep_until(conflicts.due), if !conflicts.keys.is_empty() && pending.len() < most => {
+                conflicts.hand_on(&mut pending, most);
             }
             () = sleep(PAUSE), if is_behind => {}
         }
         match carry(&pending, to, plan, out).await {
             Ok(done) => {
-                sum.add(done);
+                sum.add(done.tally);
                 pending.clear();
+                conflicts.add(done.conflicted);
                 out.flush()?;
             }
             // What happened is looked at again before anything is written again.
@@ -80,43 +113,47 @@ pub(crate) async fn follow<F: Future>(
 
 /// Makes the place as the store is when the watch is in step with it. The watch alone says what
 /// there is: a listing beside it could show a key whose end the watch never tells, because that
-/// came before the watch had seen the key.
-async fn begin(watch: &mut Watch, source: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run<()> {
-    let mut writer = Writer::new(to, out.acts())?;
-    let same = match take_all(watch, to, plan, &mut writer, out).await {
-        Ok(same) => same,
+/// came before the watch had seen the key. Returns the writes that are to be tried again.
+async fn begin(watch: &mut Watch, source: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run<Wanted> {
+    let mut writer = Writer::new(to, OnConflict::TryAgain, out.acts())?;
+    let (same, mut again) = match take_all(watch, to, plan, &mut writer, out).await {
+        Ok(taken) => taken,
         Err(e) => {
             writer.abandon().await;
             return Err(e);
         }
     };
-    let (tally, commit) = writer.finish(plan, Beside::Conflicts).await?;
+    let Finished { tally, commit, conflicted } = writer.finish(plan).await?;
+    again.extend(conflicted);
     let mut comparison = Comparison::telling(source, to);
     let differ = Some(count(&mut comparison, plan).await?);
     let [left_out, _] = comparison.left_out();
     let commit = commit.as_deref();
-    summarize(&Summary { tally, same, left_out: &left_out, differ, commit, dry_run: false }, out)
+    summarize(&Summary { tally, same, left_out: &left_out, differ, commit, dry_run: false }, out)?;
+    Ok(again)
 }
 
 /// Hands the writer what the watch tells until it is in step, and then what only the place has.
-/// Returns how many keys were the same.
+/// Returns how many keys were the same, and the writes that are to be tried again.
 async fn take_all(
     watch: &mut Watch,
     to: &Place,
     plan: &Plan,
     writer: &mut Writer,
     out: &mut Out,
-) -> Run<u64> {
-    let (mut there, mut pending, mut same) = (BTreeSet::new(), Pending::new(), 0);
+) -> Run<(u64, Wanted)> {
+    let (mut there, mut pending, mut same, mut again) = (BTreeSet::new(), Wanted::new(), 0, Wanted::new());
     loop {
         let event = watch.event().await?;
         let is_synced = event == WatchEvent::Synced;
         match event {
             WatchEvent::Put(entry) => {
+                again.remove(&entry.key);
                 there.insert(entry.key.clone());
                 pending.insert(entry.key, Some(entry.value));
             }
             WatchEvent::Delete { key, .. } => {
+                again.remove(&key);
                 there.remove(&key);
                 pending.remove(&key);
             }
@@ -125,7 +162,7 @@ async fn take_all(
         if is_synced || pending.len() >= AT_A_TIME {
             same += offer(&pending, to, plan, writer, out).await?;
             // A key that changes meanwhile comes again, behind its first write.
-            writer.settle().await?;
+            again.extend(writer.settle().await?);
             pending.clear();
         }
         if is_synced {
@@ -140,19 +177,21 @@ async fn take_all(
         }
     }
     plan.refuse_empty(there.is_empty(), extra)?;
-    Ok(same)
+    Ok((same, again))
 }
 
 fn passes(error: &Error) -> bool {
     error.is_transient() || error.kind() == ErrorKind::OutcomeUnknown
 }
 
-fn take(pending: &mut Pending, event: WatchEvent) {
-    match event {
-        WatchEvent::Put(entry) => drop(pending.insert(entry.key, Some(entry.value))),
-        WatchEvent::Delete { key, .. } => drop(pending.insert(key, None)),
-        WatchEvent::Synced => {}
-    }
+fn take(pending: &mut Wanted, conflicts: &mut Conflicts, event: WatchEvent) {
+    let (key, value) = match event {
+        WatchEvent::Put(entry) => (entry.key, Some(entry.value)),
+        WatchEvent::Delete { key, .. } => (key, None),
+        WatchEvent::Synced => return,
+    };
+    conflicts.keys.remove(&key);
+    pending.insert(key, value);
 }
 
 /// Returns the next event if it is there already.
@@ -165,18 +204,17 @@ async fn at_hand(watch: &mut Watch) -> Option<kv_core::Result<WatchEvent>> {
 }
 
 /// Carries changes over, in a work tree as a commit.
-async fn carry(pending: &Pending, to: &Place, plan: &Plan, out: &mut Out) -> Run<Tally> {
-    let mut writer = Writer::new(to, out.acts())?;
+async fn carry(pending: &Wanted, to: &Place, plan: &Plan, out: &mut Out) -> Run<Finished> {
+    let mut writer = Writer::new(to, OnConflict::TryAgain, out.acts())?;
     if let Err(failure) = offer(pending, to, plan, &mut writer, out).await {
         writer.abandon().await;
         return Err(failure);
     }
-    let (tally, _) = writer.finish(plan, Beside::Conflicts).await?;
-    Ok(tally)
+    writer.finish(plan).await
 }
 
 /// Hands the writer what differs of these keys, and returns how many are the same.
-async fn offer(pending: &Pending, to: &Place, plan: &Plan, writer: &mut Writer, out: &mut Out) -> Run<u64> {
+async fn offer(pending: &Wanted, to: &Place, plan: &Plan, writer: &mut Writer, out: &mut Out) -> Run<u64> {
     let keys: Vec<_> = pending.keys().cloned().collect();
     let found = to.find(&keys).await?;
     let mut same = 0;

@@ -4,7 +4,7 @@ use super::{
     compare::{Comparison, Difference},
     left_out::tell,
     side::Place,
-    write::{Beside, Tally, Writer},
+    write::{Finished, OnConflict, Tally, Writer},
 };
 use crate::{
     exit::{Exit, Failure, Run},
@@ -176,7 +176,7 @@ pub(super) fn summarize(summary: &Summary<'_>, out: &mut Out) -> Run<()> {
 /// Writes to a place what differs, as planned, and compares the two in the end.
 pub(crate) async fn transfer(from: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run {
     let mut comparison = Comparison::telling(from, to);
-    let mut writer = Writer::new(to, out.acts())?;
+    let mut writer = Writer::new(to, OnConflict::Leave, out.acts())?;
     let planned = take_all(&mut comparison, &mut writer, plan, out).await.and_then(|planned| {
         plan.refuse_empty(comparison.is_from_empty(), planned.deleted)?;
         Ok(planned)
@@ -192,7 +192,7 @@ pub(crate) async fn transfer(from: &Place, to: &Place, plan: &Plan, out: &mut Ou
     let (tally, differ, commit) = if plan.dry_run {
         (planned, None, None)
     } else {
-        let (tally, commit) = writer.finish(plan, Beside::Nothing).await?;
+        let Finished { tally, commit, .. } = writer.finish(plan).await?;
         (tally, Some(count(&mut Comparison::of(from, to), plan).await?), commit)
     };
     let (commit, dry_run) = (commit.as_deref(), plan.dry_run);

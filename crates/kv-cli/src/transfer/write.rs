@@ -10,7 +10,8 @@ use crate::{
     exit::{Exit, Failure, Run},
     out::{Acts, note},
 };
-use kv_core::{Error, ErrorKind, Key, Kv, Version};
+use kv_core::{Bytes, Error, ErrorKind, Key, Kv, Version};
+use std::{collections::BTreeMap, mem};
 use tokio::task::JoinSet;
 
 /// The writes that are under way at a time.
@@ -37,13 +38,18 @@ impl Tally {
     }
 }
 
-/// The conflicts beside which keys are deleted all the same.
+/// The values that keys are to have; `None` for a key that is to be gone.
+pub(super) type Wanted = BTreeMap<Key, Option<Bytes>>;
+
+/// The consequences of a write that conflicts with what somebody else has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beside {
-    /// A conflict tells that others write there, and that the command is called again.
-    Nothing,
-    /// Conflicts of other keys: nothing tells a second time that the key is gone.
-    Conflicts,
+pub(super) enum OnConflict {
+    /// The key is left as it is, and nothing is deleted: others write there, and whoever runs the
+    /// command again goes on with what differs then.
+    Leave,
+    /// The key is among those that the writer returns, for it is tried again, and other keys are
+    /// deleted all the same: nothing tells a second time that they are gone.
+    TryAgain,
 }
 
 /// The kinds of writes, which are counted apart.
@@ -54,28 +60,48 @@ enum Does {
     Delete,
 }
 
+/// A write that is under way.
+struct Write {
+    does: Does,
+    key: Key,
+    value: Option<Bytes>,
+}
+
 /// Writes to a place what differs. Each write is made only if the key is still as it was compared,
 /// so that what others write meanwhile is never lost. Deletions wait for the end.
 pub(super) struct Writer {
     to: To,
     extra: Vec<(Key, Version)>,
     tally: Tally,
+    on_conflict: OnConflict,
+    /// The writes that conflicted, if they are to be tried again.
+    conflicted: Wanted,
     acts: Acts,
 }
 
+/// The outcome of a writer.
+pub(super) struct Finished {
+    pub(super) tally: Tally,
+    /// The commit that was made of it, in a work tree.
+    pub(super) commit: Option<String>,
+    /// The writes that are to be tried again.
+    pub(super) conflicted: Wanted,
+}
+
 enum To {
-    Store { kv: Kv, running: JoinSet<(Does, Result<(), Error>)> },
+    Store { kv: Kv, running: JoinSet<(Write, Result<(), Error>)> },
     Folder(FolderWriter),
 }
 
 impl Writer {
-    pub(super) fn new(to: &Place, acts: &Acts) -> Run<Self> {
+    pub(super) fn new(to: &Place, on_conflict: OnConflict, acts: &Acts) -> Run<Self> {
         let to = match to {
             Place::Store(kv) => To::Store { kv: kv.clone(), running: JoinSet::new() },
             Place::Folder(folder) => To::Folder(FolderWriter::new(folder)),
             Place::Lines(_) => return Err(Failure::usage("the lines of an export are not written to")),
         };
-        Ok(Self { to, extra: Vec::new(), tally: Tally::default(), acts: acts.clone() })
+        let (tally, acts) = (Tally::default(), acts.clone());
+        Ok(Self { to, extra: Vec::new(), tally, on_conflict, conflicted: Wanted::new(), acts })
     }
 
     /// Writes a key that is missing or has another value, and notes one that may be deleted.
@@ -92,19 +118,20 @@ impl Writer {
             }
         };
         self.make_room(AT_A_TIME - 1).await?;
+        let write = Write { does, key, value: Some(value.clone()) };
         match &mut self.to {
             To::Store { kv, running } => {
-                let put = kv.put(key, value);
+                let put = kv.put(&write.key, value);
                 let put = match at {
                     Some(at) => put.if_version(at),
                     None => put.if_missing(),
                 };
                 let put = put.into_future();
-                running.spawn(async move { (does, put.await.map(drop)) });
+                running.spawn(async move { (write, put.await.map(drop)) });
             }
             To::Folder(folder) => {
-                let done = folder.put(&key, &value, at)?;
-                self.note(does, done);
+                let done = folder.put(&write.key, &value, at)?;
+                self.note(write, done);
             }
         }
         Ok(())
@@ -112,32 +139,40 @@ impl Writer {
 
     async fn delete(&mut self, key: Key, at: Version) -> Run<()> {
         self.make_room(AT_A_TIME - 1).await?;
+        let write = Write { does: Does::Delete, key, value: None };
         match &mut self.to {
             To::Store { kv, running } => {
-                let delete = kv.delete(key).if_version(at).into_future();
-                running.spawn(async move { (Does::Delete, delete.await.map(drop)) });
+                let delete = kv.delete(&write.key).if_version(at).into_future();
+                running.spawn(async move { (write, delete.await.map(drop)) });
             }
             To::Folder(folder) => {
-                let done = folder.delete(&key, at)?;
-                self.note(Does::Delete, done);
+                let done = folder.delete(&write.key, at)?;
+                self.note(write, done);
             }
         }
         Ok(())
     }
 
     /// Counts a write that has ended.
-    fn note(&mut self, does: Does, done: Done) {
+    fn note(&mut self, write: Write, done: Done) {
         if matches!(done, Done::Yes) {
             self.acts.note();
         }
-        match (done, does) {
+        match (done, write.does) {
             (Done::Yes, Does::Create) => self.tally.created += 1,
             (Done::Yes, Does::Replace) => self.tally.replaced += 1,
             (Done::Yes, Does::Delete) => self.tally.deleted += 1,
             (Done::Conflict(why), _) => {
                 self.tally.conflicts += 1;
+                let then = match self.on_conflict {
+                    OnConflict::Leave => "left as it is",
+                    OnConflict::TryAgain => "it is tried again",
+                };
                 if self.tally.conflicts <= TOLD {
-                    note(&format!("left as it is: {why}"));
+                    note(&format!("{then}: {why}"));
+                }
+                if self.on_conflict == OnConflict::TryAgain {
+                    self.conflicted.insert(write.key, write.value);
                 }
             }
         }
@@ -151,10 +186,10 @@ impl Writer {
                 return Ok(());
             }
             let Some(ended) = running.join_next().await else { return Ok(()) };
-            let (does, answer) = ended.map_err(|e| Failure::here(format!("a write was broken off: {e}")))?;
+            let (write, answer) = ended.map_err(|e| Failure::here(format!("a write was broken off: {e}")))?;
             match answer {
-                Ok(()) => self.note(does, Done::Yes),
-                Err(e) if e.is_conflict() => self.note(does, Done::Conflict(e.to_string())),
+                Ok(()) => self.note(write, Done::Yes),
+                Err(e) if e.is_conflict() => self.note(write, Done::Conflict(e.to_string())),
                 Err(e) => return Err(self.worst(e).await.into()),
             }
         }
@@ -188,16 +223,17 @@ impl Writer {
         }
     }
 
-    /// Waits for all writes so far.
-    pub(super) async fn settle(&mut self) -> Run<()> {
-        self.make_room(0).await
+    /// Waits for all writes so far, and returns those that are to be tried again.
+    pub(super) async fn settle(&mut self) -> Run<Wanted> {
+        self.make_room(0).await?;
+        Ok(mem::take(&mut self.conflicted))
     }
 
     /// Waits for all writes, and then deletes what is only in the place that is written, if that is
-    /// planned: not after an error, beside a conflict only if that is said, and not if there are
-    /// more than so many of them. Returns the commit that was made of it, in a work tree.
-    pub(super) async fn finish(mut self, plan: &Plan, beside: Beside) -> Run<(Tally, Option<String>)> {
-        if let Err(failure) = self.end(plan, beside).await {
+    /// planned: not after an error, beside a conflict only if that one is tried again, and not if
+    /// there are more than so many of them.
+    pub(super) async fn finish(mut self, plan: &Plan) -> Run<Finished> {
+        if let Err(failure) = self.end(plan).await {
             self.abandon().await;
             return Err(failure);
         }
@@ -205,16 +241,16 @@ impl Writer {
             To::Store { .. } => None,
             To::Folder(folder) => folder.finish(true)?,
         };
-        Ok((self.tally, commit))
+        Ok(Finished { tally: self.tally, commit, conflicted: self.conflicted })
     }
 
-    async fn end(&mut self, plan: &Plan, beside: Beside) -> Run<()> {
+    async fn end(&mut self, plan: &Plan) -> Run<()> {
         self.make_room(0).await?;
         if !plan.deletes || self.extra.is_empty() {
             return Ok(());
         }
-        let extra = std::mem::take(&mut self.extra);
-        if self.tally.conflicts > 0 && beside == Beside::Nothing {
+        let extra = mem::take(&mut self.extra);
+        if self.tally.conflicts > 0 && self.on_conflict == OnConflict::Leave {
             note(&format!("{} keys were not deleted, since others are writing here", extra.len()));
             return Ok(());
         }
