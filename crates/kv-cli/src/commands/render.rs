@@ -9,7 +9,7 @@ use crate::{
     view::{Quiet, View},
 };
 use clap::Args;
-use kv_core::{Directory, Kv};
+use kv_core::{Directory, Kv, backend::Backoff};
 use serde::Serialize;
 use std::{
     fs::{self, File, Permissions},
@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// The pauses before what failed is tried again.
+/// The pauses before what failed is tried again: the first, and the longest.
 const LEAST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(60);
 /// The time between the end of a command's time and its kill.
@@ -94,7 +94,7 @@ pub(crate) async fn render(args: RenderArgs, kv: &Kv, out: &mut Out) -> Run {
         }
         return Ok(if is_same { Exit::DONE } else { Exit::NO });
     }
-    let mut step = Step::default();
+    let mut step = Step::new();
     if args.once {
         step.write(&args, &rendered(&args, &view)?, out).await?;
         return Ok(Exit::DONE);
@@ -115,16 +115,20 @@ pub(crate) async fn render(args: RenderArgs, kv: &Kv, out: &mut Out) -> Run {
 }
 
 /// The work that is left to do for the file that was rendered last.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Step {
     /// The file was written, and its reader does not know.
     reload: bool,
     /// The moment at which what failed is tried again.
     again: Option<Instant>,
-    failures: u32,
+    pauses: Backoff,
 }
 
 impl Step {
+    fn new() -> Self {
+        Self { reload: false, again: None, pauses: Backoff::new(LEAST, MOST) }
+    }
+
     /// Renders and writes. Tells of a failure after which the file stays as it was: the next change
     /// may mend that of the template, and time the others.
     async fn take(&mut self, args: &RenderArgs, view: &View, out: &Out) {
@@ -132,13 +136,11 @@ impl Step {
         let failed = match rendered(args, view) {
             Ok(new) => match self.write(args, &new, out).await {
                 Ok(()) => {
-                    self.failures = 0;
+                    self.pauses.reset();
                     return;
                 }
                 Err(failure) => {
-                    let pause = LEAST.saturating_mul(1 << self.failures.min(10)).min(MOST);
-                    self.failures = self.failures.saturating_add(1);
-                    self.again = Some(Instant::now() + pause);
+                    self.again = Some(Instant::now() + self.pauses.delay().max(LEAST));
                     failure
                 }
             },
