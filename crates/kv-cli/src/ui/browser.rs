@@ -4,7 +4,7 @@ use super::{Site, serve};
 use fantoccini::{Client, ClientBuilder, Locator, elements::Element, error::CmdError};
 use hyper_util::client::legacy::connect::HttpConnector;
 use kv_core::Kv;
-use kv_recipes::{Election, Term};
+use kv_recipes::{Election, Registered, Registration, Term};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 use std::{
@@ -123,27 +123,30 @@ async fn picture(window: &Client, name: &str) {
     }
 }
 
-/// Fills a store as a service would, and leads an election in it.
-async fn filled() -> (Kv, Term) {
+/// Fills a store as a service would, with two instances of it, and leads an election in it.
+async fn filled() -> (Kv, Term, [Registered; 2]) {
     let kv = kv_memory::open("memory://").await.unwrap();
     for (key, value) in [
         ("app/config/limits", r#"{"rate":250,"burst":1000,"paths":["/api","/login"]}"#),
         ("app/config/motd", "<b>hello</b><script>document.title='taken'</script>"),
-        ("app/instances/web-1", r#"{"address":"10.0.0.7:80"}"#),
-        ("app/instances/web-2", r#"{"address":"10.0.0.8:80"}"#),
         ("jobs/last", "2026-01-01"),
     ] {
         kv.put(key, value).await.unwrap();
     }
     let election = Election::new(&kv, "app/leader").candidate("web-1").value("10.0.0.7:80");
     let term = election.campaign().await.unwrap();
-    (kv, term)
+    let register = async |name: &str, address: &str| {
+        let instance = json!({"address": address});
+        Registration::new(&kv, format!("app/instances/{name}")).json(&instance).register().await.unwrap()
+    };
+    let instances = [register("web-1", "10.0.0.7:80").await, register("web-2", "10.0.0.8:80").await];
+    (kv, term, instances)
 }
 
 #[tokio::test]
 #[ignore = "it needs a browser: ci/browser runs it"]
 async fn a_person_sees_the_store_and_changes_it_only_where_that_is_allowed() {
-    let (kv, _term) = filled().await;
+    let (kv, term, [one, _two]) = filled().await;
     let first = kv.new_lock("jobs/nightly").value("host-1").acquire().await.unwrap();
     let lock = kv.new_lock("jobs/nightly").value("host-2");
     let second = tokio::spawn(async move { lock.acquire().await });
@@ -176,11 +179,26 @@ async fn a_person_sees_the_store_and_changes_it_only_where_that_is_allowed() {
         "//tbody[@id='locks']/tr[td[1]='app/leader (election)' and contains(td[2], 'web-1 leads')]",
     )
     .await;
+    let leads = "//tbody[@id='elections']/tr[td[1]='app/leader' and td[2]='web-1' and td[4]='10.0.0.7:80']";
+    seen(&window, leads).await;
+    let instance = |name: &str, address: &str| {
+        let says = format!("td[2]='{name}' and contains(td[3], '{address}')");
+        format!("//tbody[@id='services']/tr[td[1]='app/instances' and {says}]")
+    };
+    seen(&window, &instance("web-1", "10.0.0.7:80")).await;
+    seen(&window, &instance("web-2", "10.0.0.8:80")).await;
     kv.put("app/config/color", "blue").await.unwrap();
     seen(&window, "//*[@id='feed']/li[contains(., 'put app/config/color = blue')]").await;
     seen(&window, "//button[text()='color']").await;
     seen(&window, "//*[@id='line' and contains(@points, ' ')]").await;
     picture(&window, "ui").await;
+    // An instance that goes, and a leader that resigns, are gone from their tables.
+    assert!(one.deregister().await.unwrap());
+    seen(&window, &format!("//body[not({}) and {}]", &instance("web-1", ""), &instance("web-2", ""))).await;
+    term.resign().await.unwrap();
+    seen(&window, "//tbody[@id='elections']/tr[td[1]='app/leader' and td[2]='nobody leads']").await;
+    click(&window, "//summary").await;
+    seen(&window, "//*[@id='noleases' and contains(., 'Leases are not shown')]").await;
     // What a page that is read-only is asked by hand, it refuses.
     let asks = "return fetch('put', {method: 'POST', headers: {'content-type': 'application/json'}, \
                 body: JSON.stringify({key: 'a', value: '1', version: null})}).then(answer => answer.status)";

@@ -1,7 +1,10 @@
-//! Tells the page what happens, as it happens: changes, and the time that an answer of the store
-//! takes.
+//! Tells the page what happens, as it happens: changes, the services and elections that are there,
+//! and the time that an answer of the store takes.
 
-use super::Site;
+use super::{
+    Site,
+    records::{self, SHORT},
+};
 use crate::lines::{Content, V};
 use axum::response::{
     IntoResponse, Response,
@@ -22,8 +25,6 @@ use tokio::time::{MissedTickBehavior, interval};
 const LOOK: Duration = Duration::from_secs(1);
 /// The key that is read to measure that time. Nothing writes it.
 const PROBE: &str = "kv-ui/latency";
-/// A value that is longer is not told with its change; who wants it reads it.
-const SHORT: usize = 256;
 
 /// A change, as the page hears it.
 #[derive(Serialize)]
@@ -66,13 +67,18 @@ async fn tell(kv: &Kv, out: &Emit<Event>) -> kv_core::Result<()> {
                     out.send(Event::default().event("synced").data("{\"v\":1}")).await;
                     is_synced = true;
                 }
-                // What was there before is in the tree.
-                Ok(event) if is_synced => {
-                    if let Some(event) = change(&event) {
-                        out.send(event).await;
+                Ok(event) => {
+                    // What was there before is in the tree. A record may go before all is told.
+                    let is_news = is_synced || matches!(event, WatchEvent::Delete { .. });
+                    if let Some(change) = change(&event).filter(|_| is_news) {
+                        out.send(change).await;
+                    }
+                    if let WatchEvent::Put(entry) = &event
+                        && let Some(record) = records::told(entry)
+                    {
+                        out.send(record).await;
                     }
                 }
-                Ok(_) => {}
                 Err(e) => {
                     watch = None;
                     out.send(over(&e)).await;

@@ -7,6 +7,7 @@ mod answer;
 mod edits;
 mod feed;
 mod guard;
+mod records;
 mod views;
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 // The page of `kv ui`. Everything that comes from the store is shown as text, never as HTML.
 
 const $ = id => document.getElementById(id);
-const SAMPLES = 120, FEED = 200, LOCKS_EVERY = 3000;
+const SAMPLES = 120, FEED = 200, ROWS = 500, LOCKS_EVERY = 3000;
 let store = {}, shown = null, isEditing = false;
 
 async function ask(path, parameters) {
@@ -162,11 +162,13 @@ function gone() {
   $("buttons").hidden = true;
 }
 
-// Locks and elections.
+// Locks.
+
+let held = { locks: [], more: true };
 
 async function locks() {
   if (!store.locks) return void ($("nolocks").textContent = "This store cannot list locks.");
-  const answer = await ask("locks");
+  const answer = held = await ask("locks");
   $("nolocks").textContent = answer.locks.length ? (answer.more ? "… and more" : "") : "None is held.";
   $("locks").replaceChildren(...answer.locks.map(lock => {
     const row = element("tr"), isElection = lock.candidate !== undefined;
@@ -187,6 +189,60 @@ async function locks() {
     row.append(cell);
     return row;
   }));
+  draw();
+}
+
+// Elections and services, by their keys, as the events tell of their records.
+
+const elections = new Map(), services = new Map();
+let areNewTerms = false;
+
+function table(id, lines, none, cells) {
+  const sorted = [...lines.values()].sort((a, b) => a.key < b.key ? -1 : 1), shown = sorted.slice(0, ROWS);
+  $(id).replaceChildren(...shown.map(line => {
+    const row = element("tr");
+    row.append(...cells(line).map(text => element("td", text)));
+    return row;
+  }));
+  $("no" + id).textContent = !store.watches ? "This store tells no changes, by which they are found."
+    : sorted.length > ROWS ? "… and more" : sorted.length ? "" : none;
+}
+
+const says = line => line.value ?? line.base64 ?? "…";
+
+// The record of a leader stays when it leads no more: it leads while the lock has the token of its term.
+function leader(line) {
+  const lock = held.locks.find(lock => lock.name === line.name);
+  if (lock ? lock.token === line.term : held.more) return [line.candidate + (lock ? "" : "?"), line.term, says(line)];
+  return ["nobody leads", "", ""];
+}
+
+function draw() {
+  table("elections", elections, "None has had a leader.", line => [line.name, ...leader(line)]);
+  table("services", services, "Nothing is registered.", line => {
+    const at = line.key.lastIndexOf("/");
+    return [line.key.slice(0, Math.max(at, 0)), line.key.slice(at + 1), says(line)];
+  });
+}
+
+// Many records at once are drawn once.
+function drawSoon() {
+  if (!drawSoon.waits) drawSoon.waits = setTimeout(() => {
+    drawSoon.waits = null;
+    if (areNewTerms && store.locks) locks().catch(told); else draw();
+    areNewTerms = false;
+  }, 200);
+}
+
+function record(lines, line) {
+  lines.set(line.key, line);
+  areNewTerms ||= lines === elections;
+  drawSoon();
+}
+
+function forget(key) {
+  const was = elections.delete(key), were = services.delete(key);
+  if (was || were) drawSoon();
 }
 
 // What happens.
@@ -211,6 +267,7 @@ function happened(line) {
   $("feed").prepend(item);
   while ($("feed").children.length > FEED) $("feed").lastChild.remove();
   refresh(line.key);
+  forget(line.key); // what is a record still comes anew, behind its change
   if (!shown || shown.key !== line.key || shown.version === line.version) return;
   if (isEditing) note("Somebody else has changed this key meanwhile: saving will be refused.");
   else if (line.event === "put") show(line.key).catch(told);
@@ -221,7 +278,11 @@ function listen() {
   const events = new EventSource("events");
   const on = (name, act) => events.addEventListener(name, event => act(JSON.parse(event.data)));
   on("synced", () => { $("link").textContent = "live"; for (const [d, list] of open) fill(d, list).catch(told); });
+  // Whoever connects is told everything.
+  events.onopen = () => { elections.clear(); services.clear(); drawSoon(); };
   on("change", happened);
+  on("election", line => record(elections, line));
+  on("instance", line => record(services, line));
   on("latency", latency);
   on("over", line => { $("link").textContent = "changes are not told any more: " + line.message; });
   events.onerror = () => { $("link").textContent = "kv does not answer; it may have been ended"; };

@@ -1,19 +1,21 @@
-//! The page of a store in which others hold locks and lead.
+//! The page of a store in which others hold locks, lead, and are registered.
 
 use super::{Site, http::Page, serve};
 use kv_core::{Kv, Result};
-use kv_recipes::Election;
+use kv_recipes::{Election, Registration};
 use serde_json::{Value, json};
 use std::{sync::mpsc, thread, time::Duration};
 use tokio::{net::TcpListener, runtime::Builder, task::yield_now};
 
 /// Serves a store in which `jobs/nightly` is held by one and waited for by another, and in which
-/// there is a leader; tells the URL, and the token of the first.
+/// there is a leader, and an instance of a service; tells the URL, and the token of the first.
 async fn serve_busy(tell: mpsc::Sender<(String, u64)>) -> Result<()> {
     let kv: Kv = kv_memory::open("memory://").await?;
     let first = kv.new_lock("jobs/nightly").value("host-1").acquire().await?;
     let election = Election::new(&kv, "app/leader").candidate("host-7").value("10.0.0.7:80");
     let _term = election.campaign().await?;
+    let _web = Registration::new(&kv, "services/web/1").json("10.0.0.1:80").register().await?;
+    kv.put("services/web/other", r#"{"v":1,"id":"no record"}"#).await?;
     let waits = tokio::spawn({
         let lock = kv.new_lock("jobs/nightly").value("host-2");
         async move { lock.acquire().await }
@@ -36,7 +38,7 @@ fn locks(page: &Page) -> Vec<Value> {
 }
 
 #[test]
-fn a_page_shows_locks_with_their_waiters_and_who_leads_and_breaks_a_lock() {
+fn a_page_shows_locks_with_their_waiters_who_leads_and_the_services_and_breaks_a_lock() {
     let (tell, told) = mpsc::channel();
     // It ends with the tests.
     thread::spawn(move || {
@@ -47,8 +49,18 @@ fn a_page_shows_locks_with_their_waiters_and_who_leads_and_breaks_a_lock() {
     let page = Page::at(&url);
     assert!(page.get("locks").head.contains("content-type: application/json"));
     assert!(page.events().next("latency").starts_with("{\"v\":1,\"micros\":"));
+    let read = |event: String| serde_json::from_str::<Value>(&event).unwrap();
+    let mut events = page.events();
+    let (election, instance) = (read(events.next("election")), read(events.next("instance")));
     let shown = locks(&page);
     let leader = &shown[0];
+    let expected = json!({
+        "v": 1, "key": "app/leader/leader", "name": "app/leader", "term": leader["token"],
+        "candidate": "host-7", "value": "10.0.0.7:80",
+    });
+    assert_eq!(election, expected);
+    assert_eq!((&instance["key"], &instance["value"]), (&json!("services/web/1"), &json!("\"10.0.0.1:80\"")));
+    assert!(events.next("synced").starts_with("{\"v\":1"), "the other key is no record");
     assert_eq!(leader["name"], "app/leader");
     assert_eq!((&leader["candidate"], &leader["leads"]), (&json!("host-7"), &json!(true)));
     assert_eq!(leader["says"], "10.0.0.7:80");
