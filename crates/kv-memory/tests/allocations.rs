@@ -3,7 +3,7 @@
 
 use divan::{AllocProfiler, Bencher, black_box};
 use kv_core::{
-    Directory, Key, Kv,
+    Bytes, Directory, Key, Kv,
     driver::{ListOptions, ReadOptions, Store},
 };
 use kv_memory::Memory;
@@ -128,8 +128,8 @@ fn exists_by_key(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn put_by_key(bencher: Bencher<'_, '_>) {
     let ((runtime, store), key) = (filled(100), key());
-    let kv = Kv::from(store);
-    measure(bencher, &runtime, || kv.put(black_box(&key), "value").into_future());
+    let (kv, value) = (Kv::from(store), Bytes::from_static(b"value"));
+    measure(bencher, &runtime, || kv.put(black_box(&key), value.clone()).into_future());
 }
 
 #[divan::bench]
