@@ -151,25 +151,39 @@ local function version_of(name, key)
     return (number or '0') .. ' x' .. sum
 end
 
+-- Returns those of the channels that have a listener, as a set.
+local function listened(channels)
+    local heard = {}
+    for from = 1, #channels, 500 do
+        local listening = call('PUBSUB', 'SHARDNUMSUB', unpack(channels, from, math.min(from + 499, #channels)))
+        for at = 2, #listening, 2 do
+            if listening[at] > 0 then heard[listening[at - 1]] = true end
+        end
+    end
+    return heard
+end
+
 -- Publishes to those of the channels that have a listener.
 local function publish(channels, message)
-    local listening = call('PUBSUB', 'SHARDNUMSUB', unpack(channels))
-    for at = 2, #listening, 2 do
-        if listening[at] > 0 then
+    local heard = listened(channels)
+    for _, channel in ipairs(channels) do
+        if heard[channel] then
             if type(message) == 'function' then message = message() end
-            call('SPUBLISH', listening[at - 1], message)
+            call('SPUBLISH', channel, message)
         end
     end
 end
 
--- Publishes to the watches of the key, and of each directory above it.
-local function tell(key, message)
+-- The channels of the watches of the key, and of each directory above it.
+local function channels_of(key)
     local channels = { on .. 'key/' .. key, on .. 'tree/' }
     for slash in string.gmatch(key, '()/') do
         channels[#channels + 1] = on .. 'tree/' .. string.sub(key, 1, slash - 1)
     end
-    publish(channels, message)
+    return channels
 end
+
+local function tell(key, message) publish(channels_of(key), message) end
 
 -- Takes a key out of a lease, which may have ended, or may be no record of ours any more.
 local function leave_lease(life, key)
@@ -217,8 +231,23 @@ local function sweep()
     end
 end
 
-local function deleted(key, number, nonce)
-    tell(key, 'D\n' .. key .. '\n' .. number .. '\n' .. nonce)
+-- Publishes that these keys were deleted. The channels of all are looked at together.
+local function deleted(keys, number, nonce)
+    local of, all, is_known = {}, {}, {}
+    for at, key in ipairs(keys) do
+        of[at] = channels_of(key)
+        for _, channel in ipairs(of[at]) do
+            if not is_known[channel] then is_known[channel], all[#all + 1] = true, channel end
+        end
+    end
+    local heard = listened(all)
+    if not next(heard) then return end
+    for at, key in ipairs(keys) do
+        local message = 'D\n' .. key .. '\n' .. number .. '\n' .. nonce
+        for _, channel in ipairs(of[at]) do
+            if heard[channel] then call('SPUBLISH', channel, message) end
+        end
+    end
 end
 
 -- Publishes a value, with what is left of its life. Of a large value only the version is

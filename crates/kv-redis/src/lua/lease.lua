@@ -85,5 +85,5 @@ for from = 1, #keys, named do
     call('ZREM', ends, unpack(keys, from, till))
     call('ZREM', index, unpack(keys, from, till))
 end
-for _, key in ipairs(keys) do deleted(key, number, ARGV[3]) end
+deleted(keys, number, ARGV[3])
 return { 1, call('EXISTS', ending) }

@@ -86,7 +86,7 @@ for n, write in ipairs(writes) do
         if was_there[n] == 1 then call('UNLINK', write.name) end
         if was_there[n] == 1 or call('HEXISTS', meta, key) == 1 then
             forget(key)
-            deleted(key, number, nonce)
+            deleted({ key }, number, nonce)
         end
     end
 end
