@@ -9,6 +9,7 @@ use crate::{
     version::Note,
 };
 use fred::types::Value;
+use futures::future::try_join_all;
 use kv_core::{
     Bytes, Directory, Entry, Item, Key, Position, Result, Version,
     backend::retry::RetrySafety,
@@ -186,17 +187,52 @@ pub(crate) async fn left_out(
         let noted: Vec<_> = std::iter::once(&*index).chain(keys.iter().map(Key::as_str)).collect();
         let scores = core.client.command(deadline, "ZMSCORE", &noted).await?.list()?;
         let unlisted = keys.iter().zip(scores).filter(|(_, score)| score.is_null()).map(|(key, _)| key);
-        for key in unlisted {
-            let name = core.names.key(key.as_str());
-            match core.client.command(deadline, "TYPE", &[&name]).await?.text()?.as_str() {
-                "string" => options.left_out.adoptable(&name),
+        let names: Vec<_> = unlisted.map(|key| core.names.key(key.as_str())).collect();
+        for (name, kind) in names.iter().zip(types(core, &names, deadline).await?) {
+            match kind.text()?.as_str() {
+                "string" => options.left_out.adoptable(name),
                 // It has gone meanwhile.
                 "none" => {}
-                _ => options.left_out.note(&name),
+                _ => options.left_out.note(name),
             }
         }
     }
     Ok(Some(next_step).filter(|step| step != "0"))
+}
+
+/// Asks for the types of all these names at once.
+async fn types(core: &Core, names: &[String], deadline: Deadline) -> Result<Vec<Answer>> {
+    let answered = core.client.ask(RetrySafety::Read, deadline, |link| async move {
+        try_join_all(names.iter().map(|name| link.call("TYPE", vec![name.as_str().into()]))).await
+    });
+    Ok(answered.await?.answer.into_iter().map(Answer).collect())
+}
+
+/// Runs a short script about one key. Returns `None` where the server refused it: whether the
+/// reason concerns a read, the script for several keys knows, which is asked then.
+async fn short(
+    core: &Core,
+    script: &'static Script,
+    key: &Key,
+    deadline: Deadline,
+) -> Result<Option<(Answer, Latest)>> {
+    let request = &core.short(script, key);
+    let answered = core.client.ask(RetrySafety::Read, deadline, |link| async move {
+        if link.is_narrow() {
+            return Ok(None);
+        }
+        match request.send(&link).await {
+            Ok(answer) => Ok(Some((Answer(answer), link.latest()))),
+            Err(failed) if matches!(failed.effect, Effect::Refused | Effect::RefusedHere) => {
+                if failed.error.kind() == ErrorKind::PermissionDenied {
+                    link.narrow();
+                }
+                Ok(None)
+            }
+            Err(failed) => Err(failed),
+        }
+    });
+    Ok(answered.await?.answer)
 }
 
 /// Reads one key.
