@@ -3,6 +3,7 @@
 use crate::{
     client::{
         answer::{Answer, next, not_ours},
+        packed::Packed,
         script,
     },
     core::Core,
@@ -15,7 +16,7 @@ use kv_core::{
     backend::retry::RetrySafety,
     driver::{Cursor, Deadline, ListOptions, Page, ReadOptions},
 };
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 /// The most items of a page, and its most bytes.
 const ITEMS: usize = 1000;
@@ -97,27 +98,36 @@ pub(crate) async fn rows(
     ];
     let mut answer = core.run(RetrySafety::Read, deadline, &script::LIST, [], arguments).await?.list()?;
     let from = next(&mut answer)?.text()?;
-    let mut rows = Vec::new();
-    for row in next(&mut answer)?.list()? {
-        let mut row = Answer(row).list()?;
-        let name = next(&mut row)?.text()?;
-        if let Some(name) = name.strip_suffix('/') {
-            rows.extend(Key::from_stored(name).map(|key| Row::Directory(key.as_directory())));
-            continue;
-        }
-        let Some(key) = Key::from_stored(&name) else { continue };
-        let note = Note::of(next(&mut row)?)?;
-        let value = next(&mut row)?.bytes()?;
-        let version = match ask.wanted {
-            Wanted::Values => Note::version(note, &value)?,
-            Wanted::Keys => Note::noted(note),
-        };
-        let left = next(&mut row).ok().and_then(|left| left.number().ok());
-        let left = left.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis);
-        rows.push(Row::Key(Found { key, version, value, left }));
-    }
+    let mut packed = Packed::of(next(&mut answer)?)?;
     let last = next(&mut answer)?.unsigned()?;
+    let latest = next(&mut answer)?.latest()?;
+    let mut rows = Vec::new();
+    while !packed.is_over() {
+        let place = packed.text()?.and_then(place);
+        let note = Note::of(packed.text()?, latest);
+        let value = packed.bytes()?.ok_or_else(not_ours)?;
+        let left = packed.number()?.and_then(|left| u64::try_from(left).ok()).map(Duration::from_millis);
+        rows.extend(place.map(|place| match place {
+            Position::Directory(directory) => Row::Directory(directory),
+            Position::Key(key) => {
+                let version = match ask.wanted {
+                    Wanted::Values => Note::version(note, &value),
+                    Wanted::Keys => Note::noted(note),
+                };
+                Row::Key(Found { key, version, value, left })
+            }
+        }));
+    }
     Ok(Rows { rows, more: Some(from).filter(|from| !from.is_empty()), last })
+}
+
+/// Returns the key or the directory of a row; `None` for a name that is none of ours.
+fn place(name: &[u8]) -> Option<Position> {
+    let name = std::str::from_utf8(name).ok()?;
+    match name.strip_suffix('/') {
+        Some(name) => Key::from_stored(name).map(|key| Position::Directory(key.as_directory())),
+        None => Key::from_stored(name).map(Position::Key),
+    }
 }
 
 /// Returns the bound that a cursor of this directory notes.
@@ -208,37 +218,15 @@ async fn types(core: &Core, names: &[String], deadline: Deadline) -> Result<Vec<
     Ok(answered.await?.answer.into_iter().map(Answer).collect())
 }
 
-/// Runs a short script about one key. Returns `None` where the server refused it: whether the
-/// reason concerns a read, the script for several keys knows, which is asked then.
-async fn short(
-    core: &Core,
-    script: &'static Script,
-    key: &Key,
-    deadline: Deadline,
-) -> Result<Option<(Answer, Latest)>> {
-    let request = &core.short(script, key);
-    let answered = core.client.ask(RetrySafety::Read, deadline, |link| async move {
-        if link.is_narrow() {
-            return Ok(None);
-        }
-        match request.send(&link).await {
-            Ok(answer) => Ok(Some((Answer(answer), link.latest()))),
-            Err(failed) if matches!(failed.effect, Effect::Refused | Effect::RefusedHere) => {
-                if failed.error.kind() == ErrorKind::PermissionDenied {
-                    link.narrow();
-                }
-                Ok(None)
-            }
-            Err(failed) => Err(failed),
-        }
-    });
-    Ok(answered.await?.answer)
-}
-
 /// Reads one key.
 pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
-    let found = read(core, std::slice::from_ref(key), options.deadline).await?;
+    let found = read(core, slice::from_ref(key), options.deadline).await?;
     Ok(found.into_iter().next().flatten())
+}
+
+fn entry(key: &Key, value: Bytes, note: Option<Note>) -> Entry {
+    let version = Note::version(note, &value);
+    Entry::new(key.clone(), value, version)
 }
 
 /// Reads several keys with their versions.
@@ -250,21 +238,19 @@ pub(crate) async fn read(core: &Core, keys: &[Key], deadline: Deadline) -> Resul
         let names = rest.iter().map(|key| core.names.key(key.as_str()));
         let arguments = rest.iter().map(|key| key.as_str().into());
         let answer = core.run(RetrySafety::Read, deadline, &script::READ, names, arguments).await?;
+        let mut answer = answer.list()?;
+        let (mut packed, latest) = (Packed::of(next(&mut answer)?)?, next(&mut answer)?.latest()?);
         // An answer has fewer values than were asked for where they are large.
-        let found = answer.list()?;
-        if found.len() == 0 {
+        if packed.is_over() {
             return Err(not_ours());
         }
-        for (key, found) in rest.iter().zip(found) {
-            all.push(match Answer(found).some() {
-                None => None,
-                Some(found) => {
-                    let mut found = found.list()?;
-                    let value = next(&mut found)?.bytes()?;
-                    let version = Note::version(Note::of(next(&mut found)?)?, &value)?;
-                    Some(Entry::new(key.clone(), value, version))
-                }
-            });
+        for key in rest {
+            if packed.is_over() {
+                break;
+            }
+            let value = packed.bytes()?;
+            let note = Note::of(packed.text()?, latest);
+            all.push(value.map(|value| entry(key, value, note)));
         }
     }
     Ok(all)

@@ -1,6 +1,5 @@
 //! Versions as the scripts write them, and the notes of keys at their last writes.
 
-use crate::client::answer::Answer;
 use kv_core::{Error, ErrorKind, Result, Version, backend::unique};
 use sha1::{Digest, Sha1};
 
@@ -12,11 +11,15 @@ pub(crate) fn nonce() -> u64 {
     unique() >> 1
 }
 
-/// Returns the digest by which a value is known again: the first 60 bits of its SHA-1, in hex.
-pub(crate) fn digest(value: &[u8]) -> String {
-    let mut hex: String = Sha1::digest(value).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    hex.truncate(15);
-    hex
+/// Returns the digest by which a value is known again: the first 60 bits of its SHA-1.
+fn digest(value: &[u8]) -> u64 {
+    let sum: [u8; 20] = Sha1::digest(value).into();
+    sum.iter().take(8).fold(0, |digest, byte| digest << 8 | u64::from(*byte)) >> 4
+}
+
+/// Returns the digest of a value as the scripts write it: 15 digits in hex.
+pub(crate) fn digest_text(value: &[u8]) -> String {
+    format!("{:015x}", digest(value))
 }
 
 /// Writes a version as the scripts do.
@@ -39,50 +42,92 @@ pub(crate) fn version_of_text(text: &str) -> Result<Version> {
     parts.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("{text:?} is no version")))
 }
 
+/// The greatest number that a note may have, as a script answers it: none where all are believed.
+/// The scripts know the server's time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Latest(pub(crate) Option<u64>);
+
 /// The note of a key, made at its last write through the library.
 #[derive(Debug)]
 pub(crate) struct Note {
     version: Version,
-    digest: String,
+    /// None where no digest of ours is in its place.
+    digest: Option<u64>,
 }
 
 impl Note {
-    /// Reads a note; `None` where there is none, or where it cannot be read. The scripts, which
-    /// know the server's time, hand on no note that they do not believe.
-    pub(crate) fn of(answer: Answer) -> Result<Option<Self>> {
-        let Some(answer) = answer.some() else { return Ok(None) };
-        Ok(std::str::from_utf8(&answer.bytes()?).ok().and_then(Self::read))
+    /// Reads a note; `None` where there is none, where it cannot be read, or where it is not
+    /// believed.
+    pub(crate) fn of(text: Option<&[u8]>, latest: Latest) -> Option<Self> {
+        let note = Self::read(std::str::from_utf8(text?).ok()?)?;
+        latest.0.is_none_or(|latest| note.number() <= latest).then_some(note)
     }
 
     fn read(text: &str) -> Option<Self> {
-        let is_number = |text: &str, digits| {
-            (1..=digits).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+        let number = |text: &str, digits| -> Option<u64> {
+            let is_number = text.len() <= digits && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse().ok().filter(|_| is_number)
         };
         let mut words = text.splitn(4, ' ');
-        let (number, nonce, digest, _life) = (words.next()?, words.next()?, words.next()?, words.next()?);
-        let is_hex = !digest.is_empty() && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !is_number(number, 16) || !is_number(nonce, 19) || !is_hex {
+        let (count, nonce, digest, _life) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        if digest.is_empty() || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
-        let version = Version::new(number.parse().ok()?, nonce.parse().ok()?);
-        Some(Self { version, digest: digest.to_owned() })
+        let version = Version::new(number(count, 16)?, number(nonce, 19)?);
+        let is_ours = digest.len() == 15 && !digest.bytes().any(|byte| byte.is_ascii_uppercase());
+        Some(Self { version, digest: u64::from_str_radix(digest, 16).ok().filter(|_| is_ours) })
+    }
+
+    fn number(&self) -> u64 {
+        self.version.parts().0
+    }
+
+    /// Returns the version of a value, if this note was made when it was written.
+    pub(crate) fn version_of(&self, value: &[u8]) -> Option<Version> {
+        (self.digest == Some(digest(value))).then_some(self.version)
     }
 
     /// Returns the version of a value with this note: the noted one, or one made of the bytes
     /// where another tool has written since.
-    pub(crate) fn version(note: Option<Self>, value: &[u8]) -> Result<Version> {
-        let digest = digest(value);
-        match note {
-            Some(note) if note.digest == digest => Ok(note.version),
-            note => {
-                let number = note.map_or(0, |note| note.version.parts().0);
-                version_of_text(&format!("{number} x{digest}"))
-            }
-        }
+    pub(crate) fn version(note: Option<Self>, value: &[u8]) -> Version {
+        let of_bytes = || Version::new(note.as_ref().map_or(0, Self::number), FOREIGN | digest(value));
+        note.as_ref().and_then(|note| note.version_of(value)).unwrap_or_else(of_bytes)
     }
 
     /// Returns the version that was noted, whatever the value is by now.
     pub(crate) fn noted(note: Option<Self>) -> Version {
         note.map_or(Version::new(0, 0), |note| note.version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The digest of `v` is the beginning of its SHA-1.
+    const NOTE: &[u8] = b"17 5 7a38d8cbd20d993 -";
+
+    #[test]
+    fn a_note_is_of_the_value_with_its_digest() {
+        assert_eq!(digest_text(b"v"), "7a38d8cbd20d993");
+        let version =
+            |note: &[u8], value| version_text(Note::version(Note::of(Some(note), Latest(Some(17))), value));
+        assert_eq!(version(NOTE, b"v"), "17 5");
+        let of_w = format!("x{}", digest_text(b"w"));
+        assert_eq!(version(NOTE, b"w"), format!("17 {of_w}"));
+        assert_eq!(version(b"17 5 7A38D8CBD20D993 -", b"v"), "17 x7a38d8cbd20d993");
+        for none in [
+            &b"18 5 7a38d8cbd20d993 -"[..],
+            b"17 5 7a38d8cbd20d993",
+            b"17 -5 7a -",
+            b"+1 5 7a -",
+            b" 5 7a -",
+            b"17 5  -",
+            b"",
+        ] {
+            assert_eq!(version(none, b"w"), format!("0 {of_w}"), "{none:?}");
+        }
+        let text = format!("17 {of_w}");
+        assert_eq!(version_text(version_of_text(&text).unwrap()), text);
     }
 }

@@ -1,6 +1,6 @@
 //! The answers of the scripts, read part by part.
 
-use crate::error::corrupt;
+use crate::{error::corrupt, version::Latest};
 use fred::types::Value;
 use kv_core::{Bytes, Error, Result};
 
@@ -43,6 +43,13 @@ impl Answer {
             Value::Integer(number) => Ok(number),
             _ => self.text()?.parse().map_err(|_| not_ours()),
         }
+    }
+
+    /// Returns the greatest number that a note may have.
+    pub(crate) fn latest(self) -> Result<Latest> {
+        let latest = self.text()?;
+        let number = (!latest.is_empty()).then(|| latest.parse().map_err(|_| not_ours()));
+        number.transpose().map(Latest)
     }
 
     /// Returns a number that is never negative.

@@ -6,6 +6,7 @@ pub(crate) mod access;
 pub(crate) mod answer;
 pub(crate) mod find;
 pub(crate) mod link;
+pub(crate) mod packed;
 pub(crate) mod request;
 pub(crate) mod script;
 pub(crate) mod tls;

@@ -101,18 +101,26 @@ end
 -- it is not known: a watch that took a number that we never give would skip all that comes.
 local function last_number() return recorded() or '0' end
 
--- Whether a note may have this number: one that is more than a day ahead of the clocks was not
+-- The greatest number that a note may have: one that is more than a day ahead of the clocks was not
 -- given by us, and all later writes of its key would look older. Where the last number cannot be
 -- read, which is soon mended, all are believed.
 local latest
-local function is_given(number)
+local function latest_given()
     if not latest then
         local last, is_there = recorded()
         local is_known = last or not is_there
         latest = is_known and math.max(micros, tonumber(last or '0')) + 86400000000 or math.huge
     end
-    return tonumber(number) <= latest
+    return latest
 end
+local function is_given(number) return tonumber(number) <= latest_given() end
+
+-- The same for the client, which reads the notes itself; nothing where all are believed.
+local function latest_text() return latest_given() < math.huge and text(latest) or '' end
+
+-- The most keys whose values are read by one command: a value may be large, and how large is not
+-- known before.
+local lot = 16
 
 -- The value; false if the name is missing or of another type.
 local function value_of(name)
@@ -130,12 +138,6 @@ local function read_note(note)
     if number and #number <= 16 and #nonce <= 19 and is_given(number) then
         return number, nonce, digest, life
     end
-end
-
--- The note of a key, in one piece; false where it cannot be read.
-local function note_of(key)
-    local note = call('HGET', meta, key)
-    return read_note(note) ~= nil and note
 end
 
 local function noted(key) return read_note(call('HGET', meta, key)) end

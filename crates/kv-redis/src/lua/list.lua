@@ -1,7 +1,8 @@
 -- Reads a page of what lies below a directory. ARGV: prefix, the directory's beginning, the
 -- bounds, whether children alone, whether with values, whether with lives, the most items, the
--- most bytes. Answers the bound at which the next page begins, the items, and the last number
--- given.
+-- most bytes. Answers the bound at which the next page begins; the items, packed: of each its key,
+-- its note, its value and what is left of its life, of a directory its name with a slash; the last
+-- number given; and the greatest number that a note may have.
 local start, from, to = ARGV[2], ARGV[3], ARGV[4]
 local children, values, lives = ARGV[5] == '1', ARGV[6] == '1', ARGV[7] == '1'
 local most, most_bytes = tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -9,35 +10,60 @@ has(meta, 'hash')
 has(index, 'zset')
 local items, count, bytes, looked, is_whole = {}, 0, 0, 0, false
 
-local function slash_in(key)
-    return children and string.find(key, '/', #start + 1, true)
+local function add(key, note, value, left)
+    local at = 4 * count
+    count = count + 1
+    items[at + 1], items[at + 2], items[at + 3], items[at + 4] = key, note, value, left
 end
 
+local batch = 256
 while not is_whole and count < most and bytes < most_bytes and looked < 4096 do
-    local batch = math.min(most - count, 256)
-    local keys = call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, batch)
-    is_whole = #keys < batch
-    for _, key in ipairs(keys) do
-        local name, slash = prefix .. key, slash_in(key)
-        from, looked = '(' .. key, looked + 1
-        local value
-        if values and not slash then value = value_of(name) else value = is_string(name) and '' end
-        if not value then
-            missed(key)
-        elseif slash then
-            -- All that lies deeper is skipped, however much it is.
-            count = count + 1
-            items[count] = { string.sub(key, 1, slash) }
-            from, is_whole = '[' .. string.sub(key, 1, slash - 1) .. '0', false
+    local asked = math.min(most - count, batch)
+    local keys = call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, asked)
+    is_whole, batch = #keys < asked, 256
+    -- The keys up to the first one that lies deeper, where children alone are listed.
+    local plain, slash = #keys, nil
+    for at = 1, children and #keys or 0 do
+        slash = string.find(keys[at], '/', #start + 1, true)
+        if slash then
+            plain = at - 1
             break
+        end
+    end
+    local names, notes, found = {}, plain > 0 and call('HMGET', meta, unpack(keys, 1, plain)), nil
+    for at = 1, plain do names[at] = prefix .. keys[at] end
+    for at = 1, plain do
+        local key, value = keys[at], nil
+        if values then
+            local n = (at - 1) % lot + 1
+            if n == 1 then found = call('MGET', unpack(names, at, math.min(at + lot - 1, plain))) end
+            value = found[n]
         else
-            count, bytes = count + 1, bytes + #key + #value + 64
-            items[count] = { key, note_of(key), value, lives and call('PTTL', name) }
+            value = is_string(names[at]) and ''
+        end
+        from, looked = '(' .. key, looked + 1
+        if value then
+            bytes = bytes + #key + #value + 64
+            add(key, notes[at], value, lives and call('PTTL', names[at]))
             if bytes >= most_bytes then
-                is_whole = false
+                is_whole, slash = false, nil
                 break
             end
+        else
+            missed(key)
+        end
+    end
+    if slash then
+        local key = keys[plain + 1]
+        from, looked, is_whole = '(' .. key, looked + 1, false
+        if is_string(prefix .. key) then
+            -- All that lies deeper is skipped, however much it is. More directories are likely to
+            -- follow.
+            add(string.sub(key, 1, slash), false, '', false)
+            from, batch = '[' .. string.sub(key, 1, slash - 1) .. '0', 16
+        else
+            missed(key)
         end
     end
 end
-return { is_whole and '' or from, items, last_number() }
+return { is_whole and '' or from, cmsgpack.pack(items), last_number(), latest_text() }

@@ -9,7 +9,7 @@ use crate::{
         script,
     },
     core::Core,
-    version::{digest, nonce, version_of_text, version_text},
+    version::{digest_text, nonce, version_of_text, version_text},
 };
 use fred::types::Value;
 use kv_core::{
@@ -77,7 +77,7 @@ impl Order {
             self.names.push(lease);
         }
         let ttl = granted.map_or(String::new(), |ttl| ttl.as_millis().to_string());
-        let digest = digest(&value);
+        let digest = digest_text(&value);
         self.writes.extend(["put".into(), key.as_str().into(), Value::Bytes(value)]);
         self.writes.extend([digest.into(), ttl.into(), lease.into()]);
         self.granted.push(granted);
