@@ -5,16 +5,18 @@ use crate::{
     client::{
         Client,
         about::About,
-        answer::Answer,
+        answer::{Answer, next},
+        packed::Packed,
         request::Request,
         script::{self, Script},
     },
     names::Names,
+    version::Latest,
     watch::feed::Feed,
 };
 use fred::types::Value;
 use kv_core::{
-    Capabilities, Health, Result,
+    Bytes, Capabilities, Health, Key, Result,
     backend::{Clock, Instant, Tasks, retry::RetrySafety},
     driver::{Deadline, ReadOptions},
 };
@@ -26,6 +28,11 @@ use std::{future::pending, sync::Arc, time::Duration};
 pub(crate) struct Core {
     pub(crate) client: Arc<Client>,
     pub(crate) names: Names,
+    /// The names of the records that every script is given, and the argument that tells it the
+    /// store; and the prefix.
+    records: [Value; 4],
+    identity: Value,
+    prefix: Value,
     pub(crate) clock: Clock,
     pub(crate) capabilities: Capabilities,
     pub(crate) feed: Feed,
@@ -47,7 +54,10 @@ impl Core {
         about.check(allow_eviction)?;
         let feed = Feed::new(client.clone(), names.clone());
         let capabilities = about.capabilities();
-        let core = Self { client, names, clock, capabilities, feed, tasks: Tasks::default() };
+        let records = names.store().map(|name| shared(&name));
+        let (identity, prefix) = (shared(&names.identity()), shared(names.prefix()));
+        let tasks = Tasks::default();
+        let core = Self { client, names, records, identity, prefix, clock, capabilities, feed, tasks };
         // Missing rights to write are reported by the writes themselves.
         core.probe(deadline).await?;
         Ok(core)
@@ -61,12 +71,37 @@ impl Core {
         names: impl IntoIterator<Item = String>,
         arguments: impl IntoIterator<Item = Value>,
     ) -> Request {
-        let identity = Value::from(self.names.identity());
+        let records = self.records.iter().cloned();
         Request {
             script,
-            names: self.names.store().into_iter().chain(names).map(Value::from).collect(),
-            arguments: std::iter::once(identity).chain(arguments).collect(),
+            names: records.chain(names.into_iter().map(Value::from)).collect(),
+            arguments: std::iter::once(self.identity.clone()).chain(arguments).collect(),
         }
+    }
+
+    /// Makes the request that runs a short script, which is given one key and the prefix.
+    pub(crate) fn short(&self, script: &'static Script, key: &Key) -> Request {
+        let name = self.names.key(key.as_str()).into();
+        Request { script, names: vec![name], arguments: vec![self.prefix.clone()] }
+    }
+
+    /// Runs the script that reads keys. Returns values and notes in turn, and the greatest number
+    /// that a note may have, which the connection remembers.
+    pub(crate) async fn read(
+        &self,
+        deadline: Deadline,
+        names: impl IntoIterator<Item = String>,
+        arguments: impl IntoIterator<Item = Value>,
+    ) -> Result<(Packed, Latest)> {
+        let request = &self.request(&script::READ, names, arguments);
+        let answered = self.client.ask(RetrySafety::Read, deadline, |link| async move {
+            request.send(&link).await.map(|answer| (answer, link))
+        });
+        let (answer, link) = answered.await?.answer;
+        let mut answer = Answer(answer).list()?;
+        let (packed, latest) = (Packed::of(next(&mut answer)?)?, next(&mut answer)?.latest()?);
+        link.believe(latest);
+        Ok((packed, latest))
     }
 
     /// Runs a script on this store, with these names behind the store's own.
@@ -85,7 +120,7 @@ impl Core {
     /// Runs the script that reads keys, without any key: it succeeds on a server that takes
     /// writes.
     async fn probe(&self, deadline: Deadline) -> Result<()> {
-        self.run(RetrySafety::Read, deadline, &script::READ, [], []).await.map(drop)
+        self.read(deadline, [], []).await.map(drop)
     }
 
     /// Sleeps until the moment, or for ever where there is none. Cancel safe.
@@ -102,6 +137,11 @@ impl Core {
         self.probe(options.deadline).await?;
         Ok(About::ask(&self.client, options.deadline).await?.health())
     }
+}
+
+/// Returns an argument of many requests, whose clones share its bytes.
+fn shared(text: &str) -> Value {
+    Value::Bytes(Bytes::from(text.to_owned()))
 }
 
 /// Returns the deadline of one request of a renewal for this TTL. It ends before the renewal is

@@ -4,16 +4,16 @@ use crate::{
     client::{
         answer::{Answer, next, not_ours},
         packed::Packed,
-        script,
+        script::{self, Script},
     },
     core::Core,
-    version::Note,
+    version::{Latest, Note},
 };
 use fred::types::Value;
 use futures::future::try_join_all;
 use kv_core::{
-    Bytes, Directory, Entry, Item, Key, Position, Result, Version,
-    backend::retry::RetrySafety,
+    Bytes, Directory, Entry, ErrorKind, Item, Key, Position, Result, Version,
+    backend::retry::{Effect, RetrySafety},
     driver::{Cursor, Deadline, ListOptions, Page, ReadOptions},
 };
 use std::{slice, time::Duration};
@@ -218,10 +218,50 @@ async fn types(core: &Core, names: &[String], deadline: Deadline) -> Result<Vec<
     Ok(answered.await?.answer.into_iter().map(Answer).collect())
 }
 
+/// Runs a short script about one key. Returns `None` where the server refused it: whether the
+/// reason concerns a read, the script for several keys knows, which is asked then.
+async fn short(
+    core: &Core,
+    script: &'static Script,
+    key: &Key,
+    deadline: Deadline,
+) -> Result<Option<(Answer, Latest)>> {
+    let request = &core.short(script, key);
+    let answered = core.client.ask(RetrySafety::Read, deadline, |link| async move {
+        if link.is_narrow() {
+            return Ok(None);
+        }
+        match request.send(&link).await {
+            Ok(answer) => Ok(Some((Answer(answer), link.latest()))),
+            Err(failed) if matches!(failed.effect, Effect::Refused | Effect::RefusedHere) => {
+                if failed.error.kind() == ErrorKind::PermissionDenied {
+                    link.narrow();
+                }
+                Ok(None)
+            }
+            Err(failed) => Err(failed),
+        }
+    });
+    Ok(answered.await?.answer)
+}
+
 /// Reads one key.
 pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
-    let found = read(core, slice::from_ref(key), options.deadline).await?;
-    Ok(found.into_iter().next().flatten())
+    if let Some((answer, latest)) = short(core, &script::GET, key, options.deadline).await? {
+        let Some(found) = answer.some() else { return Ok(None) };
+        let mut found = found.list()?;
+        let value = next(&mut found)?.bytes()?;
+        let Some(note) = next(&mut found)?.some() else {
+            // Another tool wrote the value.
+            return Ok(Some(entry(key, value, None)));
+        };
+        let note = Note::of(Some(&note.bytes()?), latest);
+        if note.is_some() {
+            return Ok(Some(entry(key, value, note)));
+        }
+    }
+    // The script for several keys also says whether a note is to be believed.
+    Ok(read(core, slice::from_ref(key), options.deadline).await?.pop().flatten())
 }
 
 fn entry(key: &Key, value: Bytes, note: Option<Note>) -> Entry {
@@ -237,9 +277,7 @@ pub(crate) async fn read(core: &Core, keys: &[Key], deadline: Deadline) -> Resul
         let rest = &rest[..rest.len().min(MOST_KEYS)];
         let names = rest.iter().map(|key| core.names.key(key.as_str()));
         let arguments = rest.iter().map(|key| key.as_str().into());
-        let answer = core.run(RetrySafety::Read, deadline, &script::READ, names, arguments).await?;
-        let mut answer = answer.list()?;
-        let (mut packed, latest) = (Packed::of(next(&mut answer)?)?, next(&mut answer)?.latest()?);
+        let (mut packed, latest) = core.read(deadline, names, arguments).await?;
         // An answer has fewer values than were asked for where they are large.
         if packed.is_over() {
             return Err(not_ours());
@@ -258,6 +296,9 @@ pub(crate) async fn read(core: &Core, keys: &[Key], deadline: Deadline) -> Resul
 
 /// Returns whether the key exists.
 pub(crate) async fn exists(core: &Core, key: &Key, options: &ReadOptions) -> Result<bool> {
+    if let Some((answer, _)) = short(core, &script::HAS, key, options.deadline).await? {
+        return Ok(answer.number()? == 1);
+    }
     let name = [core.names.key(key.as_str())];
     let answer = core.run(RetrySafety::Read, options.deadline, &script::EXISTS, name, []).await?;
     Ok(answer.number()? == 1)

@@ -3,6 +3,7 @@
 use crate::{
     client::access::Access,
     error::{Code, cluster_down, code, failed, failure, no_tls, not_connected},
+    version::Latest,
 };
 use fred::{
     clients::Client as Connection,
@@ -27,7 +28,7 @@ use std::{
     pin::pin,
     sync::{
         MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
     time::{Duration, Instant},
@@ -67,6 +68,10 @@ pub(crate) struct Link {
     answered: AtomicU64,
     /// Notified whenever a request is answered.
     told: Notify,
+    /// The greatest number that a note may have, as the server said last; 0 before that.
+    latest: AtomicU64,
+    /// Tells whether the user may not do what the script for one key does.
+    is_narrow: AtomicBool,
 }
 
 type Errors = broadcast::Receiver<(ClientError, Option<Server>)>;
@@ -160,6 +165,8 @@ impl Link {
             errors: Mutex::new((false, errors)),
             answered: AtomicU64::default(),
             told: Notify::new(),
+            latest: AtomicU64::default(),
+            is_narrow: AtomicBool::default(),
             connection,
         })
     }
@@ -203,6 +210,25 @@ impl Link {
     /// Ends the connection.
     pub(crate) fn end(&self) {
         self.reader.abort();
+    }
+
+    /// Remembers the greatest number that a note may have. It only grows, with the server's time.
+    pub(crate) fn believe(&self, latest: Latest) {
+        self.latest.fetch_max(latest.0.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// Returns the greatest number that a note may have by what is known.
+    pub(crate) fn latest(&self) -> Latest {
+        Latest(Some(self.latest.load(Ordering::Relaxed)))
+    }
+
+    /// Remembers that the user may not do what the script for one key does.
+    pub(crate) fn narrow(&self) {
+        self.is_narrow.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_narrow(&self) -> bool {
+        self.is_narrow.load(Ordering::Relaxed)
     }
 
     /// Returns the messages that are published to this connection from here on.

@@ -20,9 +20,9 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    fn parts(&self, head: &str) -> Vec<Value> {
+    fn parts(&self, head: Value) -> Vec<Value> {
         let mut parts = Vec::with_capacity(2 + self.names.len() + self.arguments.len());
-        parts.push(head.into());
+        parts.push(head);
         parts.push(i64::try_from(self.names.len()).unwrap_or(i64::MAX).into());
         parts.extend(self.names.iter().chain(&self.arguments).cloned());
         parts
@@ -31,9 +31,9 @@ impl Request {
     /// Sends the request by the script's name. Where the server does not know the script, it did
     /// nothing, and the request is sent again with the script's text.
     pub(crate) async fn send(&self, link: &Link) -> Result<Value, RequestError> {
-        match link.call("EVALSHA", self.parts(&self.script.sha)).await {
+        match link.call("EVALSHA", self.parts(self.script.sha.clone())).await {
             Err(failed) if code(&failed) == Some(&Code::NoScript) => {
-                link.call("EVAL", self.parts(self.script.source)).await
+                link.call("EVAL", self.parts(Value::from_static_str(self.script.source))).await
             }
             answer => answer,
         }
@@ -43,7 +43,7 @@ impl Request {
 /// Loads the scripts that the server does not know, so that no call has to send its text.
 pub(crate) async fn load(link: &Link) -> Result<(), RequestError> {
     let all = script::all();
-    let names = std::iter::once("EXISTS".into()).chain(all.iter().map(|script| script.sha.as_str().into()));
+    let names = std::iter::once("EXISTS".into()).chain(all.iter().map(|script| script.sha.clone()));
     let known = match link.call("SCRIPT", names.collect()).await {
         Ok(Value::Array(known)) => known,
         // Without the right to `SCRIPT`, each call sends its script's text.
