@@ -32,6 +32,9 @@ async fn requests_per_call() -> Result<(), Failure> {
         ];
         let costs = Costs::new(asked, &others);
         costs.of_each_call(kv, 1200, Some(1200)).await?;
+        node.resp().await?.say("SET requests/foreign v").await?;
+        assert_eq!(costs.of("get", kv.get("foreign")).await?.ok_or("it is there")?.text(), Some("v"));
+        assert!(costs.of("get", kv.get("missing")).await?.is_none());
         let lease = costs.of("lease", kv.lease(LONG)).await?;
         costs.of("put with a lease", kv.put("t", "v").lease(&lease)).await?;
         assert!(costs.of("revoke", lease.revoke()).await?);

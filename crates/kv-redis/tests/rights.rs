@@ -112,6 +112,7 @@ async fn without(admin: &Kv, kv: &Kv, resp: &mut Resp, command: &str) -> Result<
     kept.1.extend(tried!(kv.new_lock(format!("free {command}")).ttl(long).try_acquire()).flatten());
     kept.1.extend(tried!(kv.new_lock(format!("new {command}")).ttl(2 * long).try_acquire()).flatten());
     tried!(kv.new_lock(format!("held {command}")).ttl(long).try_acquire());
+    tried!(kv.get("f"));
     tried!(kv.get_many(["d/a", "f"]));
     tried!(kv.list(""));
     tried!(kv.exists("f"));
