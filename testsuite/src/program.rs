@@ -52,12 +52,15 @@ fn whole(make: Make) -> u8 {
     };
     let ready = runtime.block_on(runtime.spawn(async move {
         let sites = Arc::new(Sites::several(make).await?);
-        let runner = Runner::new(sites.clone(), Options::default().at_once(at_once)).await?;
+        let runner = Runner::new(sites.clone(), Options::default().at_once(at_once)).await;
         Ok::<_, Failure>((sites, runner))
     }));
     let code = match ready {
         Ok(Ok((sites, runner))) => {
-            let code = all(&arguments, &**sites.harness(), runner, runtime.handle());
+            let code = match runner {
+                Ok(runner) => all(&arguments, &**sites.harness(), runner, runtime.handle()),
+                Err(e) => failed("the store to be tested could not be opened", &e),
+            };
             // The harnesses are dropped here, where they may still need the runtime to stop their
             // servers.
             let _inside = runtime.enter();

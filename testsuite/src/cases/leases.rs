@@ -159,14 +159,14 @@ async fn cancelled(t: Trial) -> Verdict {
     // So long that it does not end by itself while what is left is looked for.
     let ttl = Duration::from_secs(600).clamp(range.least, range.greatest);
     kv.lease(ttl).await?.revoke().await?;
-    for polls in 1..16 {
+    for polls in 1..12 {
         // In every other round requests stand still on their way, where there is one: what undoes them must not
         // be there before them. Many do, on several connections where there are some.
         let stands_still = proxy.as_ref().filter(|_| polls % 2 == 0);
         if let Some(proxy) = stands_still {
             proxy.freeze_requests();
         }
-        let asked = (0..16).map(|_| polled_for_a_moment(kv.lease(ttl), polls));
+        let asked = (0..8).map(|_| polled_for_a_moment(kv.lease(ttl), polls));
         let leases = join_all(asked).await;
         if let Some(proxy) = stands_still {
             proxy.thaw();
