@@ -104,7 +104,8 @@ async fn timed<T>(read: impl AsyncFn(u64) -> T) -> Duration {
 /// Prints the times of gets and of listings of a hundred: from memory, by threads of the pool
 /// (where the cache is small), and of plain redb on the same thread.
 async fn reads(path: &Path) -> Result<()> {
-    const DATA: TableDefinition<'_, &str, (u64, u64, u64, Option<&[u8]>)> = TableDefinition::new("kv.data");
+    type Row<'a> = (u64, u64, u64, Option<&'a [u8]>);
+    const DATA: TableDefinition<'_, &str, Row<'_>> = TableDefinition::new("kv.data");
     println!("| reads | a get | a listing of 100 |");
     println!("|---|---:|---:|");
     for (name, cache_size) in [("kv-redb, file in the cache", 64 << 20), ("by the pool's threads", 64 << 10)]
