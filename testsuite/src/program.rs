@@ -17,8 +17,8 @@ use std::{
 /// Does all that a backend's `tests/conformance.rs` has to do, with `harness = false` in its
 /// `Cargo.toml`: makes the harness, runs every case on it as a test program does
 /// (`cargo test -p kv-mine -- ttl --test-threads 1`), one line a case, drops the harness, and
-/// ends the program. Where the harness has a server that can be taken away, it makes two more, so
-/// that the cases that take one away are tried beside the others.
+/// ends the program. Where the harness has a server that can be taken away, it makes one more, so
+/// that the cases that take it away are tried beside the others.
 ///
 /// A run without a filter ends with a matrix, clause by clause, which is written to a file too:
 /// see [`matrix`].
