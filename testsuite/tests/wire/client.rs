@@ -135,7 +135,7 @@ impl Link {
             };
             let read = async {
                 loop {
-                    let answer = timeout(idle, read(&mut from)).await.ok()?;
+                    let answer = read(&mut from, idle).await;
                     let Response(number, answer) = answer
                         .inspect_err(|e| seen.store(e.to_string() == FOREIGN, Ordering::Relaxed))
                         .ok()?;

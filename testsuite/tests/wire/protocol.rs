@@ -1,4 +1,5 @@
-//! The messages of the protocol, in frames of a length and a message.
+//! The messages of the protocol, in frames of a length and a message. A value goes as one piece:
+//! number by number, it would keep the connection from everything else meanwhile.
 
 mod behind;
 
@@ -9,7 +10,10 @@ use kv_core::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{io, time::Duration};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    time::timeout,
+};
 
 pub(super) type Id = u64;
 type Bytes = Vec<u8>;
@@ -31,6 +35,7 @@ pub(super) enum Ask {
     Get(String),
     Put {
         key: String,
+        #[serde(with = "serde_bytes")]
         value: Bytes,
         expect: Expected,
         ttl: Option<Duration>,
@@ -64,6 +69,7 @@ pub(super) enum Ask {
         id: Id,
         name: String,
         ttl: Duration,
+        #[serde(with = "serde_bytes")]
         value: Bytes,
         wait: bool,
     },
@@ -84,6 +90,7 @@ pub(super) enum Ask {
     SetHolder {
         name: String,
         token: u64,
+        #[serde(with = "serde_bytes")]
         value: Bytes,
     },
     /// Takes the lock from the holder of this token.
@@ -116,7 +123,7 @@ pub(super) enum Answer {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Row(String, Bytes, At);
+pub(super) struct Row(String, #[serde(with = "serde_bytes")] Bytes, At);
 
 /// A lock that is held.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -124,6 +131,7 @@ pub(super) struct Lock {
     name: String,
     token: u64,
     changes: u64,
+    #[serde(with = "serde_bytes")]
     value: Bytes,
     waiters: Option<u64>,
 }
@@ -152,7 +160,7 @@ pub(super) enum If {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Then {
-    Put(String, Bytes, Option<Duration>, Option<String>),
+    Put(String, #[serde(with = "serde_bytes")] Bytes, Option<Duration>, Option<String>),
     Delete(String),
 }
 
@@ -183,14 +191,21 @@ pub(super) fn frame(message: &impl Serialize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-pub(super) async fn read<T: DeserializeOwned>(from: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
-    let length = from.read_u32().await?;
+/// Reads a message; fails when no byte comes for `idle`.
+pub(super) async fn read<T: DeserializeOwned>(
+    from: &mut (impl AsyncRead + Unpin),
+    idle: Duration,
+) -> io::Result<T> {
+    let length = timeout(idle, from.read_u32()).await??;
     if length.to_be_bytes() == *b"HTTP" {
         return Err(io::Error::new(io::ErrorKind::InvalidData, FOREIGN));
     }
-    let length = usize::try_from(length).map_err(io::Error::other)?;
-    let mut bytes = vec![0; length];
-    from.read_exact(&mut bytes).await?;
+    let length = u64::from(length);
+    let (mut bytes, mut from) = (Vec::new(), from.take(length));
+    while timeout(idle, from.read_buf(&mut bytes)).await?? > 0 {}
+    if from.limit() > 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     postcard::from_bytes(&bytes).map_err(io::Error::other)
 }
 

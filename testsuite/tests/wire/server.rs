@@ -30,7 +30,7 @@ use tokio::{
         watch,
     },
     task::{AbortHandle, JoinSet},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 /// The time without a message after which a client is gone; clients send pings.
@@ -247,16 +247,16 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
         }
     };
     let serve = async {
-        let Ok(Request(_, Ask::Hello(prefix))) = read(&mut from).await else { return };
+        let Ok(Request(_, Ask::Hello(prefix))) = read(&mut from, IDLE).await else { return };
         let store = shared.memory().with_prefix(&prefix);
         let link = Arc::new(Link { shared: shared.clone(), store, watches: Mutex::default(), out });
         let mut requests = JoinSet::new();
         loop {
-            let read = timeout(IDLE, read(&mut from)).await;
+            let read = read(&mut from, IDLE).await;
             if paused.wait_for(|paused| !paused).await.is_err() {
                 return;
             }
-            let Ok(Ok(Request(number, ask))) = read else { return };
+            let Ok(Request(number, ask)) = read else { return };
             match ask.up(shared.behind.load(Relaxed)) {
                 // This is done in the order of asking: a place in the queue that is given back has
                 // been asked for before.
