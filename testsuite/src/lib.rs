@@ -62,6 +62,7 @@ pub mod crowds;
 pub mod ensemble;
 pub mod failover;
 mod harness;
+mod lateness;
 pub mod leavings;
 pub mod matrix;
 mod mirror;

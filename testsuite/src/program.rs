@@ -1,7 +1,9 @@
 //! The test program of a backend.
 
 use crate::{
-    Failure, Harness, Options, Outcome, cases, matrix,
+    Failure, Harness, Options, Outcome, cases,
+    lateness::Lateness,
+    matrix,
     run::{Runner, text},
     sites::{Make, Sites},
 };
@@ -11,7 +13,7 @@ use std::{
     future::Future,
     process,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Does all that a backend's `tests/conformance.rs` has to do, with `harness = false` in its
@@ -84,19 +86,28 @@ fn failed(what: &str, why: &dyn std::fmt::Display) -> u8 {
 
 fn all(arguments: &Arguments, harness: &dyn Harness, runner: Runner, runtime: &tokio::runtime::Handle) -> u8 {
     let (backend, results) = (harness.name(), Arc::new(Mutex::new(Vec::new())));
+    let lateness = {
+        let _inside = runtime.enter();
+        Lateness::watch()
+    };
     let mut cases: Vec<_> = cases::all().into_iter().enumerate().collect();
     // Few of them run at once: whoever waited for them at the end would wait long.
     cases.sort_by_key(|(_, case)| !case.takes_server);
     let trials = cases.into_iter().map(|(at, case)| {
         let (runner, runtime, results) = (runner.clone(), runtime.clone(), results.clone());
+        let lateness = lateness.clone();
         Trial::ignorable_test(format!("{backend}::{}", case.name), move || {
+            let began = Instant::now();
             let outcome = runtime.block_on(runner.one(case));
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
             results.push((at, case, outcome.clone()));
             match outcome {
                 Outcome::Kept => Ok(Completion::Completed),
                 Outcome::Ignored(reason) => Ok(Completion::ignored_with(reason)),
-                Outcome::Broken(why) => Err(Failed::from(format!("{}\n{why}", case.promise))),
+                Outcome::Broken(why) => {
+                    let late = lateness.since(began).map(|late| format!("\n{late}"));
+                    Err(Failed::from(format!("{}\n{why}{}", case.promise, late.unwrap_or_default())))
+                }
             }
         })
     });
