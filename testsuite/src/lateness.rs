@@ -1,5 +1,5 @@
-//! How late this program is woken: on a machine that has too much to do, calls are late through no
-//! fault of the store. A case that is broken meanwhile says so.
+//! The delays by which this program is woken: on a machine that has too much to do, calls are late
+//! through no fault of the store. A case that is broken meanwhile says so.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
