@@ -15,8 +15,8 @@ use crate::{
     lease::expiring::Expiring,
     list::parked::Parked,
     lock::before::Before,
-    names::Names,
-    write::known::{Directories, Known},
+    names::{Names, slot},
+    write::known::{Directories, Known, Own},
 };
 use kv_core::{
     Capabilities, Durability, Error, ErrorKind, Locking, Result, Watching,
@@ -25,7 +25,7 @@ use kv_core::{
 };
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak, atomic::AtomicBool},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -47,8 +47,8 @@ pub(crate) struct Core {
     pub(crate) capabilities: Capabilities,
     pub(crate) limits: Limits,
     pub(crate) directories: Directories,
-    /// Set once the nodes that count creations are there.
-    pub(crate) is_prepared: AtomicBool,
+    /// The nodes that count creations.
+    pub(crate) own: Own,
     /// The walks of listings that wait for their next page.
     pub(crate) parked: Parked,
     /// The sessions of locks.
@@ -74,14 +74,21 @@ impl Core {
         let (found, limits) = any(&options, deadline).await?;
         let client = Client::new(options, names.clone());
         client.link(deadline).await?;
-        let asks = [Ask::Data(names.slot_node(0))];
+        let asks = [Ask::Children(names.area("epoch"))];
         let prepared = read(&client, &ReadOptions::default().deadline(deadline), &asks).await;
-        // Missing rights are reported by the calls that need them.
-        let is_prepared = match prepared {
-            Ok(got) => matches!(got.first(), Some(Got::Data(..))),
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => true,
-            Err(e) => return Err(e),
-        };
+        let own = Own::default();
+        match prepared.as_deref() {
+            Ok([Got::Children(nodes)]) => {
+                let (slots, incarnations) = slot::found(nodes);
+                if slots.iter().all(|is_there| *is_there) {
+                    own.are_there(incarnations.first().copied());
+                }
+            }
+            Ok(_) => {}
+            // Missing rights are reported by the calls that need them.
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => own.are_there(None),
+            Err(_) => drop(prepared?),
+        }
         let capabilities = capabilities(limits, &found);
         Ok(Arc::new_cyclic(|this| Self {
             this: this.clone(),
@@ -93,7 +100,7 @@ impl Core {
             capabilities,
             limits,
             directories: Directories::default(),
-            is_prepared: AtomicBool::new(is_prepared),
+            own,
             parked: Parked::default(),
             expiring: Expiring::default(),
             leases: Mutex::default(),

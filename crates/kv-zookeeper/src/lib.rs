@@ -31,12 +31,15 @@
 //! A node's data version begins at 0 again when the node is made anew, and the server can compare
 //! nothing else. So each creation, of a directory too, also writes one of sixteen nodes below
 //! `PREFIX/.kv/epoch`, chosen by the hash of its key, and a request that depends on a version
-//! checks both. These nodes stay for good, also when a store is empty. Creations by other tools
-//! are not counted, nor those through a store whose prefix lies around this one or within it: if
-//! they delete and create a key anew between a read and a conditional write, the version that was
-//! read can match. A node that was written 4,294,967,295 times since it was made has a data
-//! version that the server takes for any: a conditional write at just that version is done in any
-//! case.
+//! checks both. These nodes stay for good, also when a store is empty. Where they are deleted all
+//! the same, by an administrator's `deleteall`, or put back node by node out of a copy, the counts
+//! begin at 0 again as well. So with them one more node is made there, the *incarnation* of the
+//! counts, whose name is random and never comes again, and a request that checks a count also
+//! checks that this node is there, as it was made. Creations by other tools are not counted, nor
+//! those through a store whose prefix lies around this one or within it: if they delete and create
+//! a key anew between a read and a conditional write, the version that was read can match. A node
+//! that was written 4,294,967,295 times since it was made has a data version that the server takes
+//! for any: a conditional write at just that version is done in any case.
 //!
 //! A handle forgets what it remembers of nodes with each connection that ends. A server that was
 //! restored from an older copy, or wiped, counts through its zxids once more; since versions hold

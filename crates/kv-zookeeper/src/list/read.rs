@@ -10,7 +10,7 @@ use crate::{
     core::Core,
     error::Problem,
     names::slot::{SLOTS, slot},
-    write::known::Seen,
+    write::known::{Epoch, Seen},
 };
 use kv_core::{Entry, Error, ErrorKind, Key, Result, backend::retry::RetrySafety, driver::ReadOptions};
 use std::collections::BTreeSet;
@@ -71,8 +71,9 @@ pub(crate) async fn look(
     options: &ReadOptions,
     seen: Option<u64>,
 ) -> Result<Vec<Found>> {
+    let incarnation = core.own.incarnation();
     let (generation, got) = read_some(&core.client, options, &asks(core, keys), usize::MAX, seen).await?;
-    Ok(found(core, keys, generation, got))
+    Ok(found(core, keys, generation, incarnation, got))
 }
 
 /// Returns the reads by which these keys are looked at.
@@ -88,14 +89,21 @@ pub(crate) fn asks(core: &Core, keys: &[&Key]) -> Vec<Ask> {
     asks
 }
 
-/// Returns what these reads found, on the connection of this generation, and remembers it.
-pub(crate) fn found(core: &Core, keys: &[&Key], generation: u64, got: Vec<Got>) -> Vec<Found> {
+/// Returns what these reads found, on the connection of this generation, and remembers it. The
+/// incarnation was known before they were sent.
+pub(crate) fn found(
+    core: &Core,
+    keys: &[&Key],
+    generation: u64,
+    incarnation: Option<u128>,
+    got: Vec<Got>,
+) -> Vec<Found> {
     let slots: BTreeSet<_> = keys.iter().map(|key| slot(key)).collect();
     let mut got = got.into_iter();
     let mut epochs = [None; SLOTS];
     for &slot in &slots {
         if let Some(Got::Data(_, stat)) = got.next() {
-            epochs[slot] = Some(stat.version);
+            epochs[slot] = incarnation.map(|incarnation| Epoch { incarnation, count: stat.version });
         }
     }
     let mut found = Vec::with_capacity(keys.len());

@@ -4,7 +4,7 @@ use super::{before::Before, contender::Contender, order::token};
 use crate::{
     client::attempts::Attempts,
     error::{Problem, Said},
-    write::directory,
+    write::own::prepare,
 };
 use kv_core::{
     Error, ErrorKind, Result,
@@ -95,7 +95,7 @@ impl Contender {
             Ok(Err(answer)) => {
                 sent.answered(false, false);
                 if answer.said == Said::NoNode {
-                    directory::prepare(&self.core, self.deadline()).await?;
+                    prepare(&self.core, None, self.deadline()).await?;
                 }
                 Ok(None)
             }

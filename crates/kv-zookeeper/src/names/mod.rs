@@ -8,7 +8,7 @@ mod tests;
 
 use escape::{Place, SERVERS, escape, is_refused, unescape};
 use kv_core::{Directory, Error, ErrorKind, Key, Result};
-use slot::{SLOTS, slot};
+use slot::slot;
 
 /// The name that no segment of a key has: of our own nodes below the root, and of the mark of an
 /// empty value below its key.
@@ -87,10 +87,9 @@ impl Names {
         format!("{}/{OWN}", self.root)
     }
 
-    /// Returns the nodes that a store keeps for itself, in the order in which they are made.
-    pub(crate) fn own_nodes(&self) -> impl Iterator<Item = String> {
-        let areas = [self.own(), self.area("epoch"), self.area("lock")];
-        areas.into_iter().chain((0..SLOTS).map(|slot| self.slot_node(slot)))
+    /// Returns the nodes that the others of a store lie below, in the order in which they are made.
+    pub(crate) fn areas(&self) -> [String; 3] {
+        [self.own(), self.area("epoch"), self.area("lock")]
     }
 
     /// Returns the parent of the nodes that count creations, or of the queues of locks.
@@ -100,6 +99,11 @@ impl Names {
 
     pub(crate) fn slot_node(&self, slot: usize) -> String {
         format!("{}/{OWN}/epoch/{slot:x}", self.root)
+    }
+
+    /// Returns the node of an incarnation, which lies beside the slots.
+    pub(crate) fn incarnation(&self, incarnation: u128) -> String {
+        format!("{}/{OWN}/epoch/{incarnation:032x}", self.root)
     }
 
     /// Returns the slot of the key that a node below the root is, or would be.

@@ -1,4 +1,4 @@
-//! Chooses the node of the store that counts the creations of a key.
+//! Chooses the node of the store that counts the creations of a key, and tells the nodes beside it.
 
 use kv_core::Key;
 
@@ -14,4 +14,17 @@ pub(crate) fn slot(key: &Key) -> usize {
     });
     let stirred = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
     (stirred >> 60) as usize % SLOTS
+}
+
+/// Returns the slots, and the incarnations, among the nodes that lie beside each other.
+pub(crate) fn found(names: &[String]) -> ([bool; SLOTS], Vec<u128>) {
+    let (mut slots, mut incarnations) = ([false; SLOTS], Vec::new());
+    for name in names {
+        match u128::from_str_radix(name, 16) {
+            Ok(slot) if *name == format!("{slot:x}") && slot < SLOTS as u128 => slots[slot as usize] = true,
+            Ok(incarnation) if *name == format!("{incarnation:032x}") => incarnations.push(incarnation),
+            _ => {}
+        }
+    }
+    (slots, incarnations)
 }

@@ -1,4 +1,4 @@
-use super::*;
+use super::{slot::SLOTS, *};
 
 fn names(prefix: &str) -> Names {
     Names::new(prefix).unwrap()

@@ -1,7 +1,10 @@
-//! Makes directories when keys are put in them, clears them when they are empty, and makes the
-//! store's own nodes.
+//! Makes directories when keys are put in them, and clears them when they are empty.
 
-use super::op::{Beside, Op, send};
+use super::{
+    known::INCARNATE,
+    op::{Beside, Op, send},
+    own::{are_there, prepare},
+};
 use crate::{
     client::{node::OWNED, via::Via},
     core::Core,
@@ -14,13 +17,13 @@ use kv_core::{
     backend::retry::RetrySafety,
     driver::{Deadline, ReadOptions},
 };
-use std::{collections::BTreeSet, sync::atomic::Ordering};
-use zookeeper_client::{CreateMode, Error as ClientError};
+use std::collections::BTreeSet;
+use zookeeper_client::CreateMode;
 
 /// Makes directories and counts each as a creation. Others may make them at the same time.
 pub(crate) async fn make(core: &Core, paths: &[String], deadline: Deadline) -> Result<()> {
-    if !core.is_prepared.load(Ordering::Relaxed) {
-        prepare(core, deadline).await?;
+    if !core.own.is_prepared() {
+        prepare(core, None, deadline).await?;
     }
     let create = core.client.options.create(CreateMode::Persistent);
     let made = Via::Any(&core.client).call(RetrySafety::Repeatable, deadline, |connection| {
@@ -44,43 +47,6 @@ pub(crate) async fn make(core: &Core, paths: &[String], deadline: Deadline) -> R
     made.await?.map_err(Answer::unexpected)?;
     core.directories.are(paths.iter().map(String::as_str));
     Ok(())
-}
-
-/// Takes it for success that the node exists already, or that its parent is gone: it is made when
-/// it is needed again.
-fn are_there(made: Result<(), Problem>) -> Result<(), Problem> {
-    match made {
-        Err(Problem { error: ClientError::NodeExists | ClientError::NoNode, .. }) => Ok(()),
-        made => made,
-    }
-}
-
-/// Makes the store's own nodes, and the nodes above them. Others may make them at the same time.
-pub(crate) async fn prepare(core: &Core, deadline: Deadline) -> Result<()> {
-    let roots: Vec<_> = core.names.roots().map(str::to_owned).collect();
-    make_each(core, &roots, &[], deadline).await?;
-    let own: Vec<_> = core.names.own_nodes().collect();
-    make_each(core, &own, OWNED, deadline).await?;
-    core.is_prepared.store(true, Ordering::Relaxed);
-    Ok(())
-}
-
-/// Makes nodes with this data, each by a request of its own, sent one behind the other without
-/// waiting.
-async fn make_each(core: &Core, paths: &[String], data: &[u8], deadline: Deadline) -> Result<()> {
-    let create = core.client.options.create(CreateMode::Persistent);
-    let made = Via::Any(&core.client).call(RetrySafety::Repeatable, deadline, |connection| {
-        let create = create.clone();
-        async move {
-            let asked: Vec<_> =
-                paths.iter().map(|path| connection.session.create(path, data, &create)).collect();
-            for answer in asked {
-                are_there(answer.await.map(drop).map_err(Problem::from))?;
-            }
-            Ok(())
-        }
-    });
-    made.await?.map_err(Answer::unexpected)
 }
 
 /// Clears several directories as [`clear`] does, the deepest first.
@@ -118,7 +84,8 @@ pub(crate) async fn clear(core: &Core, path: &str, looked: Option<Found>, deadli
         }
         core.directories.forget(path);
         let ops = [
-            Op::Check { path: core.names.slot_node(slot(&key)), version: Some(epoch) },
+            Op::Check { path: core.names.incarnation(epoch.incarnation), version: Some(INCARNATE) },
+            Op::Check { path: core.names.slot_node(slot(&key)), version: Some(epoch.count) },
             Op::Delete { path: path.to_owned(), version: Some(node.version) },
         ];
         let beside = Beside { seen_on: [found.seen.generation].into(), ..Beside::default() };
@@ -127,7 +94,7 @@ pub(crate) async fn clear(core: &Core, path: &str, looked: Option<Found>, deadli
             Ok(Ok(_)) => path = parent(path),
             // Another creation counted up the slot, or there is another connection: this directory
             // may still be empty.
-            Ok(Err(Answer { said: Said::BadVersion, at: 0 | usize::MAX, .. })) if !deadline.has_passed() => {}
+            Ok(Err(Answer { said: Said::BadVersion, at: 1 | usize::MAX, .. })) if !deadline.has_passed() => {}
             _ => return,
         }
     }

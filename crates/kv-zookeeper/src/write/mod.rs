@@ -3,6 +3,7 @@
 pub(crate) mod directory;
 pub(crate) mod known;
 mod op;
+pub(crate) mod own;
 mod plan;
 mod request;
 mod settle;

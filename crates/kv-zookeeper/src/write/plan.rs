@@ -1,7 +1,9 @@
 //! Plans a request: its checks and its writes, by what is known of its keys.
 
 use super::{
+    known::INCARNATE,
     op::Op,
+    own::never_before,
     request::{Request, Subject, is_forever},
 };
 use crate::{
@@ -16,16 +18,14 @@ use crate::{
     },
 };
 use kv_core::{Bytes, Condition, Error, ErrorKind, Key, Result, driver::Write};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::atomic::Ordering,
-};
+use std::collections::{BTreeMap, BTreeSet};
 use zookeeper_client::CreateMode;
 
 /// The purpose of an operation, which gives a refusal of it its meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum For {
     Slot(usize),
+    Incarnation(u128),
     /// The store's own nodes.
     Own,
     Held(usize),
@@ -60,6 +60,10 @@ pub(crate) struct Plan {
     /// read.
     pub(crate) bumped: BTreeSet<usize>,
     pub(crate) epochs: [Option<i32>; SLOTS],
+    /// The incarnation of the counts that was known before the request is sent, or that it makes.
+    pub(crate) incarnation: Option<u128>,
+    /// Set if the request relies on a key of which there is no count to check.
+    pub(crate) is_unproved: bool,
     pub(crate) ancestors: Vec<String>,
     /// The nodes that are replaced whatever they are by now.
     replaced: BTreeSet<String>,
@@ -74,7 +78,7 @@ impl Plan {
         subjects: &[Subject],
         fresh: bool,
     ) -> Result<Result<Self, Look>> {
-        let mut plan = Self::default();
+        let mut plan = Self { incarnation: core.own.incarnation(), ..Self::default() };
         let subject = |key: &Key| subjects.iter().find(|subject| subject.key == *key);
         let made: Vec<_> = request.writes.iter().filter(|write| matches!(write, Write::Put { .. })).collect();
         let is_written = |key: &Key| request.writes.iter().any(|write| write.key() == key);
@@ -117,7 +121,9 @@ impl Plan {
             plan.were.push(subject.node().is_some_and(|node| node.is_key));
         }
         plan.creates(core, request, subjects);
-        plan.checks(core, request, subjects);
+        if plan.checks(core, request, subjects).is_err() {
+            return Ok(Err(Look));
+        }
         plan.writes(request, subjects);
         let acl = core.client.options.acl_size();
         let size: usize = plan.ops.iter().map(|(op, _)| op.size(acl)).sum();
@@ -162,7 +168,7 @@ impl Plan {
 
     /// Adds the checks of everything that must be as it was seen, except for the nodes that are
     /// written.
-    fn checks(&mut self, core: &Core, request: &Request<'_>, subjects: &[Subject]) {
+    fn checks(&mut self, core: &Core, request: &Request<'_>, subjects: &[Subject]) -> Result<(), Look> {
         for (index, condition) in request.conditions.iter().enumerate() {
             if let Condition::Held(fence) = condition {
                 let path = String::from_utf8_lossy(fence.proof()).into_owned();
@@ -179,7 +185,7 @@ impl Plan {
                 Condition::Held(_) => false,
             })
         };
-        let mut relied = BTreeSet::new();
+        let (mut relied, mut incarnations) = (BTreeSet::new(), BTreeSet::new());
         let mut known = Vec::new();
         for subject in subjects {
             let act = act(&subject.key);
@@ -190,9 +196,15 @@ impl Plan {
             if is_any {
                 self.replaced.insert(subject.path.clone());
             }
-            if seen.epoch.is_some() && act != Some(Act::Create) && !is_any {
-                relied.insert(slot(&subject.key));
-                self.epochs[slot(&subject.key)] = seen.epoch;
+            match seen.epoch {
+                _ if act == Some(Act::Create) || is_any => {}
+                Some(epoch) => {
+                    relied.insert(slot(&subject.key));
+                    incarnations.insert(epoch.incarnation);
+                    self.epochs[slot(&subject.key)] = Some(epoch.count);
+                }
+                // A deletion without a condition deletes whatever is there.
+                None => self.is_unproved |= act != Some(Act::Remove) || is_conditional(&subject.key),
             }
             if let Some(node) = seen.node
                 && matches!(act, None | Some(Act::Nothing))
@@ -200,7 +212,16 @@ impl Plan {
                 known.push(Op::Check { path: subject.path.clone(), version: Some(node.version) });
             }
         }
-        if !self.bumped.is_empty() && !core.is_prepared.load(Ordering::Relaxed) {
+        if incarnations.len() > 1 {
+            // Some keys were seen before the counts were made anew.
+            return Err(Look);
+        }
+        for seen in incarnations {
+            self.incarnation = Some(seen);
+            let path = core.names.incarnation(seen);
+            self.push(Op::Check { path, version: Some(INCARNATE) }, For::Incarnation(seen));
+        }
+        if !self.bumped.is_empty() && !core.own.is_prepared() {
             for path in core.names.roots().filter(|path| !core.directories.knows(path)) {
                 self.ancestors.push(path.to_owned());
             }
@@ -208,10 +229,7 @@ impl Plan {
                 let op = Op::Create { path: path.clone(), data: Bytes::new(), mode: CreateMode::Persistent };
                 self.push(op, For::Ancestor(path));
             }
-            for path in core.names.own_nodes() {
-                let data = Bytes::from_static(OWNED);
-                self.push(Op::Create { path, data, mode: CreateMode::Persistent }, For::Own);
-            }
+            self.makes(core);
         }
         for slot in relied.union(&self.bumped).copied().collect::<Vec<_>>() {
             let (path, version) =
@@ -223,6 +241,22 @@ impl Plan {
             self.push(op, For::Slot(slot));
         }
         self.ops.extend(known.into_iter().map(|op| (op, For::Known)));
+        Ok(())
+    }
+
+    /// Makes the store's own nodes.
+    fn makes(&mut self, core: &Core) {
+        let (names, incarnation, data) = (&core.names, never_before(), Bytes::from_static(OWNED));
+        let slots = (0..SLOTS).map(|slot| names.slot_node(slot));
+        let last = names.incarnation(incarnation);
+        for path in names.areas().into_iter().chain(slots).chain([last.clone()]) {
+            let (data, mode) = (data.clone(), CreateMode::Persistent);
+            self.push(Op::Create { path, data, mode }, For::Own);
+        }
+        for _ in 0..INCARNATE {
+            self.push(Op::Set { path: last.clone(), data: data.clone(), version: None }, For::Own);
+        }
+        self.incarnation = Some(incarnation);
     }
 
     fn writes(&mut self, request: &Request<'_>, subjects: &[Subject]) {

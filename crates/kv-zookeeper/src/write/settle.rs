@@ -2,7 +2,7 @@
 
 use super::{
     directory::{clear, clear_all},
-    known::Seen,
+    known::{Epoch, Seen},
     plan::{Act, Plan},
     request::{Request, Subject, is_forever},
 };
@@ -20,7 +20,7 @@ use kv_core::{
     Version,
     driver::{Deadline, Write},
 };
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::collections::BTreeSet;
 
 /// The results of a request that was done.
 pub(crate) struct Stamp {
@@ -41,8 +41,8 @@ pub(crate) async fn settle(
     deadline: Deadline,
 ) {
     core.directories.are(plan.ancestors.iter().map(String::as_str));
-    if !plan.bumped.is_empty() {
-        core.is_prepared.store(true, Ordering::Relaxed);
+    if !plan.bumped.is_empty() && !core.own.is_prepared() {
+        core.own.are_there(plan.incarnation);
     }
     let (known, mut emptied) = (core.known(), BTreeSet::new());
     for (write, act) in request.writes.iter().zip(&plan.acts) {
@@ -88,9 +88,10 @@ pub(crate) async fn settle(
             }
             _ => continue,
         };
-        match stamp.epochs[slot(&subject.key)] {
-            Some(epoch) => {
-                let seen = Seen { node, epoch: Some(epoch), generation: stamp.generation };
+        match stamp.epochs[slot(&subject.key)].zip(plan.incarnation) {
+            Some((count, incarnation)) => {
+                let epoch = Some(Epoch { incarnation, count });
+                let seen = Seen { node, epoch, generation: stamp.generation };
                 known.set(&subject.key, seen);
             }
             None => known.forget(&subject.key),
