@@ -4,7 +4,8 @@ mod common;
 
 use common::{Node, single};
 use kv_core::{ErrorKind, Kv, Version};
-use kv_testsuite::Failure;
+use kv_testsuite::{Failure, Mirror};
+use std::time::Duration;
 use zookeeper_client::{Acls, Client, CreateMode, MultiWriteError};
 
 const ROOT: &str = "/remade";
@@ -148,4 +149,29 @@ async fn a_key_of_another_tool_is_written_by_its_version() -> Result<(), Failure
     kv.put("k", "mine").if_version(seen).await?;
     is_refused(&kv, seen, "mine").await?;
     Ok(kv.close().await?)
+}
+
+/// With the contender go its queue and the node above all queues, so that no node is left whose
+/// stat tells when the lock became free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_a_holder_tells_the_end_with_its_tree() -> Result<(), Failure> {
+    for kind in ["zookeeper", "zookeeper38"] {
+        let node = single(kind).await?;
+        let (kv, other, tool) = (open(&node).await?, open(&node).await?, tool(&node).await?);
+        for root in [format!("{ROOT}/.kv/lock"), ROOT.to_owned()] {
+            let guard = kv.new_lock("l").value("leader").acquire().await?;
+            let mut holder = Mirror::new(other.lock_holder("l").watch().await?);
+            holder.shows(&[("l", "leader")]).await?;
+            delete(&tool, &tree(&tool, &root).await?).await?;
+            holder.shows(&[]).await?;
+            assert!(other.lock_holder("l").await?.is_none());
+            tokio::time::timeout(Duration::from_secs(30), guard.lost()).await?;
+            let next = kv.new_lock("l").value("next").acquire().await?;
+            holder.shows(&[("l", "next")]).await?;
+            assert!(next.release().await?);
+        }
+        kv.close().await?;
+        other.close().await?;
+    }
+    Ok(())
 }

@@ -38,19 +38,20 @@ pub(crate) async fn ordered(
     Ok(placed.into_iter().map(|(_, name)| name).collect())
 }
 
-/// The holder of a lock; or, of a free lock, the zxid since which it is free.
+/// The holder of a lock; or, of a free lock, the zxid since which it is free, unless the nodes
+/// that tell it are gone with the lock's queue.
 pub(crate) enum First {
     Held(Holder),
-    Free(i64),
+    Free(Option<i64>),
 }
 
 impl First {
-    /// Returns the event for watches of the holder.
-    pub(crate) fn event(self, name: &Key) -> WatchEvent {
-        match self {
+    /// Returns the event for watches of the holder; `None` where its version is not known.
+    pub(crate) fn event(self, name: &Key) -> Option<WatchEvent> {
+        Some(match self {
             Self::Held(holder) => WatchEvent::Put(holder.entry(name.clone())),
-            Self::Free(zxid) => WatchEvent::Delete { key: name.clone(), version: gone_at(zxid) },
-        }
+            Self::Free(zxid) => WatchEvent::Delete { key: name.clone(), version: gone_at(zxid?) },
+        })
     }
 }
 
@@ -83,7 +84,7 @@ pub(crate) async fn first(connection: &Connection, names: &Names, name: &Key) ->
                 Err(e) => return Err(e),
             }
         }
-        return Ok(First::Free(of_queue.or(area).unwrap_or_default()));
+        return Ok(First::Free(of_queue.or(area)));
     }
 }
 

@@ -152,7 +152,11 @@ impl Feed {
                 }
                 if let Some(name) = &name {
                     match first(&connection, &self.0.names, name).await {
-                        Ok(now) => self.0.hub.publish_holder(&now.event(name)),
+                        Ok(now) => match now.event(name) {
+                            Some(event) => self.0.hub.publish_holder(&event),
+                            // A listing ends what it does not show, whatever its version.
+                            None => self.0.hub.missed_holder(name),
+                        },
                         Err(ClientError::NoAuth) => self.0.hub.missed_holder(name),
                         Err(e) => return Err(e),
                     }
