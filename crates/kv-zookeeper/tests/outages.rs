@@ -225,3 +225,34 @@ async fn what_had_gone_before_is_not_given_back() -> Result<(), Failure> {
     assert!(!lease.revoke().await?);
     Ok(kv.close().await?)
 }
+
+/// The first request to release the lock never came to the server: it was another who took the
+/// lock away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_does_not_claim_a_lock_that_was_broken() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_zookeeper::open(&format!("zookeeper://{}/outages/", proxy.address())).await?;
+    let operator = open(&node).await?;
+    for round in 0..3 {
+        let guard = kv.new_lock("l").ttl(Duration::from_secs(20)).acquire().await?;
+        let token = guard.token();
+        proxy.freeze_requests();
+        let breaks = async {
+            assert!(operator.break_lock("l").token(token).await?);
+            proxy.reset().await;
+            proxy.heal().await;
+            Ok::<_, Failure>(())
+        };
+        // The release is polled first, and so sent first.
+        let (released, broken) = tokio::join!(guard.release(), breaks);
+        broken?;
+        match released {
+            Err(e) if e.kind() == kv_core::ErrorKind::OutcomeUnknown => {}
+            released => assert!(!released?, "it was broken, round {round}"),
+        }
+        assert!(operator.lock_holder("l").await?.is_none());
+    }
+    kv.close().await?;
+    Ok(operator.close().await?)
+}

@@ -52,8 +52,8 @@ impl Contender {
         });
         Ok(match deleted.await? {
             Ok(()) => Left::Gone,
-            // Nobody else deletes the node, so that an earlier attempt did.
-            Err(answer) if answer.is_repeat && answer.said == Said::NoNode => Left::Gone,
+            // An earlier attempt deleted it, or an operator who broke the lock.
+            Err(answer) if answer.is_repeat && answer.said == Said::NoNode => Left::Maybe,
             Err(_) => Left::NotThere,
         })
     }
