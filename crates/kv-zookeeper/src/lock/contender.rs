@@ -114,8 +114,9 @@ impl Contender {
         }
     }
 
-    /// Returns its position in the queue, as its session sees it: every node that came before it
-    /// is in that view.
+    /// Returns its position in the queue. Where a line of its handle knows a listing in which it
+    /// was, it is that listing without the ones that are gone: whoever comes later, comes behind
+    /// it. Else the queue is listed by its session.
     pub(crate) async fn position(&self, of: u64) -> Result<Position<Before>> {
         if self.session.let_go.is_on() {
             // If it waited, it would keep the session whose end it waits for.
@@ -131,14 +132,20 @@ impl Contender {
         }
     }
 
-    /// Finds its position in a listing of the queue.
+    /// Finds its position in a listing of the queue. The listing may be that of a member that is
+    /// behind: where it shows this contender, it shows all that came before it, and perhaps some
+    /// that are gone; where it does not, the queue is listed once more behind a barrier.
     async fn place(&self) -> Result<Position<Before>> {
+        let own = self.path().rsplit('/').next();
         let listed = self.via().call(RetrySafety::Read, self.deadline(), |connection| async move {
-            let names = connection.session.list_children(&self.queue).await?;
+            let mut names = children(&connection, &self.queue).await?;
+            if !names.iter().any(|name| Some(name.as_str()) == own) {
+                connection.barrier().await.await?;
+                names = children(&connection, &self.queue).await?;
+            }
             Ok::<_, Problem>(ordered(&connection, &self.queue, names).await?)
         });
         let mut before = listed.await?.unwrap_or_default();
-        let own = self.path().rsplit('/').next();
         let Some(at) = before.iter().position(|name| Some(name.as_str()) == own) else {
             return Ok(Position::Lost);
         };
@@ -184,7 +191,7 @@ impl Contender {
     /// from then on.
     async fn until_changed(&self, name: &str) -> Result<bool> {
         let path = &format!("{}/{name}", self.queue);
-        Ok(match self.watch(path, false).await? {
+        Ok(match self.watch(path).await? {
             Some((stat, ..)) if stat.ephemeral_owner == 0 => {
                 self.nobodies.lock().insert(name.to_owned());
                 true
@@ -201,7 +208,7 @@ impl Contender {
     pub(crate) async fn own_gone(&self) -> Cow<'static, str> {
         let (path, mut attempts) = (self.path(), Attempts::default());
         loop {
-            match self.watch(path, true).await {
+            match self.watch(path).await {
                 Ok(Some((_, watcher, gone))) => {
                     match self.changed(path, watcher, gone).await.map(|event| event.event_type) {
                         Some(EventType::NodeDeleted) => return DELETED.into(),
@@ -221,11 +228,12 @@ impl Contender {
         }
     }
 
-    /// Watches a node, if it exists. One that `was_there` may be new to a member that is behind.
-    async fn watch(&self, path: &str, was_there: bool) -> Result<Option<Watched>> {
+    /// Watches a node that was there, if it still is. It may be new to a member that is behind: a
+    /// session that is resumed at another member tells it nothing of what it saw.
+    async fn watch(&self, path: &str) -> Result<Option<Watched>> {
         let watched = self.via().call(RetrySafety::Read, self.deadline(), |connection| async move {
             let mut found = watch(&connection, path).await?;
-            if found.is_none() && was_there {
+            if found.is_none() {
                 connection.barrier().await.await?;
                 found = watch(&connection, path).await?;
             }
@@ -263,6 +271,14 @@ impl Contender {
             Ok(found.await?)
         });
         Ok(found.await?.ok().flatten())
+    }
+}
+
+/// Returns the names of the children of a queue; none where there is no queue.
+async fn children(connection: &Connection, queue: &str) -> Result<Vec<String>, ClientError> {
+    match connection.session.list_children(queue).await {
+        Err(ClientError::NoNode) => Ok(Vec::new()),
+        names => names,
     }
 }
 
