@@ -121,3 +121,31 @@ async fn a_wiped_server_is_written_and_watched_on() -> Result<(), Failure> {
     assert!(kv.new_lock("l").acquire().await?.release().await?);
     Ok(kv.close().await?)
 }
+
+/// The keys of one TTL that are put at about the same time share a session. While it is not
+/// connected, nobody here knows that the server has lost it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_with_a_ttl_needs_no_session_of_the_past() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    assert!(node.save().await);
+    let (kv, ttl) = (open(&node).await?, Duration::from_secs(50));
+    kv.put("k", "before").ttl(ttl).await?;
+    node.daemon.kill();
+    let e = loop {
+        let put = kv.put("k", "meanwhile").ttl(ttl).deadline(Duration::from_millis(200));
+        match put.await.err().ok_or("there is no server")? {
+            // It was sent, since the end of the connection was not noticed yet.
+            e if e.kind() == ErrorKind::OutcomeUnknown => {}
+            e => break e,
+        }
+    };
+    assert!(e.is_transient(), "{e}");
+    // It is polled first, and so waits for the session that it found.
+    let puts = kv.put("k", "after").ttl(ttl).deadline(SOON).into_future();
+    let (put, _) = tokio::join!(puts, node.restore_saved());
+    put?;
+    assert_eq!(kv.get("k").await?.ok_or("it was put")?.text(), Some("after"));
+    let done = kv.transact().then(kv.put("t", "").ttl(ttl)).await?;
+    assert!(done.is_committed());
+    Ok(kv.close().await?)
+}

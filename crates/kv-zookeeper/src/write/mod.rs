@@ -16,9 +16,10 @@ use crate::{
 };
 use kv_core::{
     Bytes, Condition, Error, ErrorKind, Key, Result, Written,
-    driver::{Decision, Expect, PutOptions, Transaction, Write, WriteOptions},
+    driver::{Deadline, Decision, Expect, PutOptions, Transaction, Write, WriteOptions},
 };
 use request::{Done, Request, is_forever};
+use std::time::Duration;
 use txn::run;
 
 /// Puts a key: [`Store::put`](kv_core::driver::Store::put).
@@ -29,17 +30,35 @@ pub(crate) async fn put(
     expect: Expect,
     options: &PutOptions,
 ) -> Result<Written> {
-    let life = life(core, options, options.deadline).await?;
-    let ttl = life.ttl();
-    let request = Request {
-        conditions: &condition(key, expect),
-        writes: &[Write::Put { key: key.clone(), value, options: options.clone() }],
-        life,
-        deadline: options.deadline,
-    };
-    match run(core, &request).await? {
-        Done::Committed { at, .. } => Ok(Written::new(at, ttl)),
-        Done::Refused(_) => Err(refused(core, key, expect)),
+    let conditions = condition(key, expect);
+    let writes = [Write::Put { key: key.clone(), value, options: options.clone() }];
+    match run_in_life(core, &conditions, &writes, Some(options), options.deadline).await? {
+        (Done::Committed { at, .. }, ttl) => Ok(Written::new(at, ttl)),
+        (Done::Refused(_), _) => Err(refused(core, key, expect)),
+    }
+}
+
+/// Does a request whose keys have the life of this put. Also returns their granted TTL.
+///
+/// A session that keys of one TTL share belongs to none of them: where the server has lost it,
+/// nothing was done, and the request takes another one.
+async fn run_in_life(
+    core: &Core,
+    conditions: &[Condition],
+    writes: &[Write],
+    put: Option<&PutOptions>,
+    deadline: Deadline,
+) -> Result<(Done, Option<Duration>)> {
+    loop {
+        let life = match put {
+            Some(put) => life(core, put, deadline).await?,
+            None => Life::Forever,
+        };
+        let ttl = life.ttl();
+        match run(core, &Request { conditions, writes, life, deadline }).await {
+            Err(e) if e.kind() == ErrorKind::LeaseLost && ttl.is_some() && !deadline.has_passed() => {}
+            done => return Ok((done?, ttl)),
+        }
     }
 }
 
@@ -93,15 +112,11 @@ pub(crate) async fn transact(
                    what a request creates";
         return Err(Error::new(ErrorKind::Unsupported, why));
     }
-    let life = match first {
-        Some(put) => life(core, put, options.deadline).await?,
-        None => Life::Forever,
-    };
-    let ttl = life.ttl();
-    let request = Request { conditions: &conditions, writes: &writes, life, deadline: options.deadline };
-    Ok(match run(core, &request).await? {
-        Done::Refused(condition) => Decision::Refused { condition },
-        Done::Committed { at, .. } => {
+    let first = first.cloned();
+    let done = run_in_life(core, &conditions, &writes, first.as_ref(), options.deadline).await?;
+    Ok(match done {
+        (Done::Refused(condition), _) => Decision::Refused { condition },
+        (Done::Committed { at, .. }, ttl) => {
             let written = |write: &Write| {
                 let ttl = ttl.filter(|_| !is_forever(write));
                 matches!(write, Write::Put { .. }).then(|| Written::new(at, ttl))
