@@ -203,6 +203,27 @@ async fn an_event_costs_one_request_and_an_idle_wait_none() -> Result<(), Failur
     Ok(())
 }
 
+/// The server tells of all nodes below the one of a watched key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_below_a_watched_key_costs_no_request() -> Result<(), Failure> {
+    let node = single("zookeeper").await?;
+    let url = format!("zookeeper://{}/below/", node.address);
+    let (kv, other) = (kv_zookeeper::open(&url).await?, kv_zookeeper::open(&url).await?);
+    let mut watch = kv.watch("d").await?;
+    watch.event().await?; // Synced
+    other.put("d/k", "").await?;
+    let (before, begun) = (packets(&node).await?, Instant::now());
+    for n in 0..50 {
+        other.put("d/k", n.to_string()).await?;
+    }
+    other.put("d", "last").await?;
+    watch.event().await?;
+    let pings = 2 * (begun.elapsed().as_millis() as u64 / 750 + 1);
+    let found = packets(&node).await? - before;
+    assert!(found <= 50 + 4 + 2 + pings, "51 puts, a read: {found} requests");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_closed_store_leaves_nothing() -> Result<(), Failure> {
     let node = single("zookeeper").await?;

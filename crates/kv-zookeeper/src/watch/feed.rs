@@ -106,9 +106,17 @@ impl Feed {
         self.0.hub.missed();
     }
 
-    /// Notes that the server sent an event of this node.
+    /// Notes that the server sent an event of this node. The watch of one node tells of all nodes
+    /// below it as well, also of those that nobody here watches.
     pub(crate) fn changed(&self, path: &str, gone: bool) {
         let Some(named) = self.0.names.parse(path) else { return };
+        let is_watched = match &named {
+            Named::Key(key) => self.0.hub.is_watched(key),
+            Named::Lock(name) => self.0.hub.is_holder_watched(name),
+        };
+        if !is_watched {
+            return;
+        }
         let mut changed = self.0.changed.lock();
         match named {
             Named::Key(key) => {
