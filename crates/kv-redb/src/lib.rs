@@ -118,9 +118,11 @@
 //!   watches are told of each when it is cleared away. Those that are left when the file is closed
 //!   are cleared away when it is opened again.
 //! - The file keeps its size when keys are deleted, and uses the space again.
-//! - A file that is moved, deleted or replaced under an open store is noticed before each write,
-//!   and when the path is opened again: both are `Unavailable` until the file is back or its
-//!   stores are closed. Reads go on from the file that was opened.
+//! - A file that is moved, deleted or replaced under an open store is noticed before each write
+//!   and each renewal, and when the path is opened again: all are `Unavailable` until the file is
+//!   back or its stores are closed. Locks and leases end by their TTL meanwhile, since another
+//!   process may hold them in the file that is there now; until then both hold them. Reads go on
+//!   from the file that was opened.
 //! - On network file systems the lock that keeps a second process out may not work: use a local
 //!   disk.
 

@@ -119,7 +119,7 @@ impl Engine {
     }
 
     /// Refuses to go on when the file is no longer at its path: what is written then is lost with
-    /// the last store of the file.
+    /// the last store of the file. It asks the system for a name, and reads nothing.
     pub(crate) fn check_place(&self) -> Result<()> {
         self.file.check(&self.path)
     }
@@ -158,8 +158,11 @@ impl Engine {
         self.jobs.try_send(job::order(work)).is_ok()
     }
 
-    /// Renews a lease, in memory alone; returns the moment from which its TTL counts now.
+    /// Renews a lease, in memory alone; returns the moment from which its TTL counts now. While the
+    /// file is not at its path nothing is renewed: another process may have opened the one that is
+    /// there by now, and grant there what lives here.
     pub(crate) fn renew_lease(&self, lease: u64) -> Result<Instant> {
+        self.check_place()?;
         let mut living = self.living.lock();
         // The time is read under the lock: a lease that the writer found to be over before is over
         // at this moment too.
@@ -171,6 +174,7 @@ impl Engine {
     /// Does the same as [`renew_lease`](Self::renew_lease) for the lock that this acquisition
     /// holds.
     pub(crate) fn renew_lock(&self, name: &Arc<str>, id: u64) -> Result<Instant> {
+        self.check_place()?;
         let mut living = self.living.lock();
         let now = self.time.now();
         let over = || Error::new(ErrorKind::LockLost, "it was released, or its TTL passed");
