@@ -83,7 +83,7 @@
 //! An error of the disk fails the writes of that batch alone, with an error that names the file:
 //! `NoSpace` where the disk, or a quota of it, is full. After such an error redb serves nothing
 //! until the file is opened again, which finds the last whole commit. The writer does that at
-//! once, and so knows whether the batch is there: if not, its error says that nothing was written,
+//! once, without letting another process have the file, and so knows whether the batch is there: if not, its error says that nothing was written,
 //! else it is `OutcomeUnknown`. Reads, watches, locks and leases go on, and so do writes as soon
 //! as there is space: nobody has to reopen anything. Where even opening fails, calls answer with
 //! that error, and each write tries again.

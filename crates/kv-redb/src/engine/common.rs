@@ -2,7 +2,7 @@
 
 use super::{
     batch::{Batch, Done},
-    disk::Open,
+    disk::{Kept, Open},
     event::{Event, View},
     file::Identity,
     fixed::Fixed,
@@ -52,6 +52,8 @@ pub struct Stats {
 pub(crate) struct Engine {
     pub(crate) path: PathBuf,
     file: Identity,
+    /// Keeps the file's lock, until the writer has ended.
+    pub(super) kept: Arc<Kept>,
     pub(crate) time: Time,
     pub(super) cache_size: usize,
     pub(super) quick_repair: bool,
@@ -94,6 +96,7 @@ impl Engine {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let readers = 2 * std::thread::available_parallelism().map_or(2, |cores| cores.get()).max(2);
         let engine = Arc::new(Self {
+            kept: database.kept.clone(),
             time,
             cache_size: options.cache_size,
             quick_repair: options.quick_repair,

@@ -1,8 +1,9 @@
 //! The file as redb reads and writes it, and whether redb's cache has all that reads need of it.
 
-use redb::{BackendError, Database, StorageBackend, backends::FileBackend};
+use redb::{BackendError, Database, DatabaseError, StorageBackend, backends::FileBackend};
 use std::{
     cell::Cell,
+    fs::File,
     io,
     ops::{Bound, Deref},
     sync::{
@@ -115,10 +116,42 @@ impl Drop for Warming {
     }
 }
 
+/// The file of an engine with the lock by which it is this process's: from the first opening to the
+/// end of the engine, also while redb opens it again.
+#[derive(Debug)]
+pub(super) struct Kept(FileBackend);
+
+impl Kept {
+    pub(super) fn new(file: File) -> Result<Arc<Self>, DatabaseError> {
+        FileBackend::new(file).map(Self).map(Arc::new)
+    }
+
+    /// Lets other processes have the file, also while a late read has it open.
+    pub(super) fn release(&self) {
+        // The lock goes with the open file at the latest.
+        let _ = self.0.close();
+    }
+
+    pub(super) fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    pub(super) fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(offset, out)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
 /// An open file.
 pub(super) struct Open {
     pub(super) database: Database,
     pub(super) residence: Arc<Residence>,
+    pub(super) kept: Arc<Kept>,
 }
 
 impl Deref for Open {
@@ -132,13 +165,15 @@ impl Deref for Open {
 /// The file below redb's cache.
 #[derive(Debug)]
 pub(super) struct Disk {
-    pub(super) file: FileBackend,
+    pub(super) kept: Arc<Kept>,
     pub(super) residence: Arc<Residence>,
+    /// Tells whether the lock is kept since an earlier opening.
+    pub(super) is_locked: bool,
 }
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        self.file.len()
+        self.kept.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -147,7 +182,7 @@ impl StorageBackend for Disk {
             self.residence.missed.fetch_add(1, Ordering::Relaxed);
             self.residence.cool();
         }
-        self.file.read(offset, out)
+        self.kept.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -155,42 +190,43 @@ impl StorageBackend for Disk {
         if len > self.residence.most {
             self.residence.cool();
         }
-        self.file.set_len(len)
+        self.kept.0.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.kept.0.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write(offset, data)
+        self.kept.0.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
-        self.file.close()
+        // The engine releases the lock: it may open the file again.
+        Ok(())
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
+        if self.is_locked { Ok(true) } else { self.kept.0.try_lock_range(start, end) }
     }
 
     fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
+        if self.is_locked { Ok(true) } else { self.kept.0.try_lock_shared_range(start, end) }
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_range(start, end)
+        if self.is_locked { Ok(()) } else { self.kept.0.lock_range(start, end) }
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
+        if self.is_locked { Ok(()) } else { self.kept.0.lock_shared_range(start, end) }
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
+        if self.is_locked { Ok(()) } else { self.kept.0.unlock_range(start, end) }
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
+        self.kept.0.query_lock_range(start, end)
     }
 }

@@ -1,15 +1,15 @@
 //! Opens the file, and tells whether it is still the one at its path.
 
 use super::{
-    disk::{Disk, Open, Residence},
+    disk::{Disk, Kept, Open, Residence},
     make,
 };
 use crate::error;
 use kv_core::{Error, ErrorKind, Result};
-use redb::{Builder, backends::FileBackend};
+use redb::Builder;
 use std::{
     fs::{self, File},
-    io::{self, Read, Seek},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -57,26 +57,26 @@ pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
 }
 
 /// The way in which the file is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Opening {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Opening<'a> {
     /// Makes the file when it is not there. Every page is checked if `verify` is set, or if a
     /// crash has to be repaired.
     First { verify: bool },
-    /// Opens, after a failure, the file that was there, and makes none.
-    Again,
+    /// Opens, after a failure, the file that this process has, without letting go of it.
+    Again(&'a Arc<Kept>),
 }
 
 /// Opens the file, and repairs it if the process before crashed.
-pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<Open> {
-    if opening != Opening::Again {
-        make::whole(path)?;
-    }
-    let mut file = File::options().read(true).write(true).open(path);
-    let file = file.as_mut().map_err(|e| error::unusable(path, io::Error::new(e.kind(), e.to_string())))?;
-    let length = file.metadata().map_err(|e| error::unusable(path, e))?.len();
-    if length > 0 {
+pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening<'_>) -> Result<Open> {
+    let (kept, verify) = match opening {
+        Opening::First { verify } => (first(path)?, verify),
+        Opening::Again(kept) => (kept.clone(), false),
+    };
+    let is_again = matches!(opening, Opening::Again(_));
+    let length = kept.len().map_err(|e| error::unusable(path, e))?;
+    if length > 0 || is_again {
         let mut head = [0; MAGIC.len()];
-        if file.read_exact(&mut head).is_err() || head != *MAGIC {
+        if kept.read(0, &mut head).is_err() || head != *MAGIC {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 format!(
@@ -91,20 +91,18 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<O
     let seen = repaired.clone();
     builder.set_cache_size(cache_size).set_repair_callback(move |_| seen.store(true, Ordering::Relaxed));
     let residence = Residence::new(cache_size, length);
-    let created = File::options().read(true).write(true).open(path).map_err(Into::into);
-    let created = created
-        .and_then(FileBackend::new)
-        .and_then(|file| builder.create_with_backend(Disk { file, residence: residence.clone() }));
-    let mut database = match created {
+    let disk = Disk { kept: kept.clone(), residence: residence.clone(), is_locked: is_again };
+    let mut database = match builder.create_with_backend(disk) {
         Ok(database) => database,
         Err(e) if length == 0 => {
-            empty(file);
+            drop(kept);
+            empty(path);
             return Err(error::not_made(path, e));
         }
         Err(e) => return Err(error::not_opened(path, e)),
     };
     let repaired = repaired.load(Ordering::Relaxed);
-    if opening == (Opening::First { verify: true }) && !repaired && length > 0 {
+    if verify && !repaired && length > 0 {
         match database.check_integrity() {
             Ok(true) => {}
             Ok(false) => {
@@ -117,15 +115,23 @@ pub(crate) fn open(path: &Path, cache_size: usize, opening: Opening) -> Result<O
             Err(e) => return Err(error::not_opened(path, e)),
         }
     }
-    Ok(Open { database, residence })
+    Ok(Open { database, residence, kept })
+}
+
+/// Opens the file for the first time, and makes it when it is not there.
+fn first(path: &Path) -> Result<Arc<Kept>> {
+    make::whole(path)?;
+    let file = File::options().read(true).write(true).open(path).map_err(|e| error::unusable(path, e))?;
+    Kept::new(file).map_err(|e| error::not_opened(path, e))
 }
 
 /// Empties a file that could not be made whole, since a part of one would never be opened. A file
 /// that another process has made whole meanwhile stays.
-fn empty(file: &mut File) {
+fn empty(path: &Path) {
+    let Ok(mut file) = File::options().read(true).write(true).open(path) else { return };
     let mut head = [0; MAGIC.len()];
     if file.try_lock().is_ok() {
-        let is_whole = file.rewind().and_then(|()| file.read_exact(&mut head)).is_ok() && head == *MAGIC;
+        let is_whole = file.read_exact(&mut head).is_ok() && head == *MAGIC;
         if !is_whole {
             // If a part stays, the next opening tells it.
             let _ = file.set_len(0);

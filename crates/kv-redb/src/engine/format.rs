@@ -21,7 +21,10 @@
 //! fit, and never joins a page that is a single large value. A value that a lock's holder changes
 //! keeps its number.
 
+use crate::error;
+use kv_core::{Error, ErrorKind};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError, TableHandle};
+use std::path::Path;
 
 pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("kv.meta");
 pub(crate) const DATA: TableDefinition<'_, &str, Row<'_>> = TableDefinition::new("kv.data");
@@ -84,6 +87,24 @@ pub(crate) enum Refused {
     Damaged(String),
     /// An error of redb.
     Failed(redb::Error),
+}
+
+impl Refused {
+    /// Returns the error of a file that is refused for this reason.
+    pub(crate) fn error(self, path: &Path) -> Error {
+        let file = path.display();
+        let why = match self {
+            Self::Failed(e) => return error::failed(path, &e),
+            Self::Damaged(why) => return error::damaged(path, &why),
+            Self::Foreign(tables) => format!(
+                "{file} is a redb file of another program (its tables: {tables}), and was left as it is; give another path"
+            ),
+            Self::Format(found) => format!(
+                "{file} is of format {found}, and this version of kv-redb reads format {VERSION}; open it with a newer version"
+            ),
+        };
+        Error::new(ErrorKind::Corrupt, why)
+    }
 }
 
 impl<E: Into<redb::Error>> From<E> for Refused {

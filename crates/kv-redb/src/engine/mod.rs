@@ -10,6 +10,7 @@ mod fixed;
 mod format;
 mod job;
 mod make;
+mod mend;
 mod moment;
 mod open;
 mod options;

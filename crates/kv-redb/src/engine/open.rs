@@ -3,17 +3,14 @@
 use super::{
     common::Engine,
     file::{self, Identity, Opening},
-    format::{self, Refused},
+    format,
     options::Options,
     places::{self, Client},
     writer::{End, Writer},
 };
 use crate::error;
 use kv_core::{Error, ErrorKind, Result};
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 /// Opens a client of the file of these options. The clients of one file share its engine.
 pub(crate) async fn open(options: Options) -> Result<Client> {
@@ -24,7 +21,7 @@ pub(crate) async fn open(options: Options) -> Result<Client> {
 fn start(path: PathBuf, options: &Options) -> Result<Arc<Engine>> {
     let (database, stored) = error::caught(&path, || {
         let database = file::open(&path, options.cache_size, Opening::First { verify: options.verify })?;
-        let stored = format::load(&database).map_err(|refused| not_ours(&path, refused))?;
+        let stored = format::load(&database).map_err(|refused| refused.error(&path))?;
         Ok((database, stored))
     })?;
     let file = Identity::of_open(&path)?;
@@ -46,20 +43,4 @@ fn start(path: PathBuf, options: &Options) -> Result<Arc<Engine>> {
     let thread = std::thread::Builder::new().name("kv-redb".into());
     thread.spawn(move || runtime.block_on(writer.run())).map_err(no_thread)?;
     Ok(engine)
-}
-
-fn not_ours(path: &Path, refused: Refused) -> Error {
-    let file = path.display();
-    let why = match refused {
-        Refused::Failed(e) => return error::failed(path, &e),
-        Refused::Damaged(why) => return error::damaged(path, &why),
-        Refused::Foreign(tables) => format!(
-            "{file} is a redb file of another program (its tables: {tables}), and was left as it is; give another path"
-        ),
-        Refused::Format(found) => format!(
-            "{file} is of format {found}, and this version of kv-redb reads format {}; open it with a newer version",
-            format::VERSION
-        ),
-    };
-    Error::new(ErrorKind::Corrupt, why)
 }

@@ -56,6 +56,8 @@ pub(crate) enum Replaced {
 pub(crate) struct State {
     /// The last number that was given out: a version, a token or the stamp of a batch.
     pub(crate) counter: u64,
+    /// The counter that the last commit has left in the file.
+    pub(crate) committed: u64,
     pub(crate) queues: HashMap<Arc<str>, VecDeque<Waiter>>,
     /// The first expiry of a key.
     pub(crate) first_expiry: Option<u64>,
@@ -91,17 +93,25 @@ impl State {
     /// is for one process at a time, so whoever had them is gone. Nobody sees them from now on,
     /// and the first batches clear them away, when there is space for it.
     pub(crate) fn new(stored: Stored, time: &Time) -> Self {
+        let mut state = Self::default();
+        state.take_over(stored, time.now());
+        state
+    }
+
+    /// Takes over a file that another process has written. All locks and leases are over, those in
+    /// the file and those that were granted here before.
+    pub(crate) fn take_over(&mut self, stored: Stored, now: u64) {
         let Stored { counter, first_expiry, leases, locks, .. } = stored;
-        let state = Self { counter, first_expiry, ..Self::default() };
-        let (until, mut living) = (time.now(), state.living());
+        self.counter = self.counter.max(counter);
+        (self.committed, self.first_expiry) = (counter, first_expiry);
+        let mut living = self.living();
+        living.end_all(now);
         for (lease, ttl) in leases {
-            living.set_lease(lease, Some(Leased { ttl, until }));
+            living.set_lease(lease, Some(Leased { ttl, until: now }));
         }
         for (name, token, ttl) in locks {
-            living.set_holder(&name.into(), Some(Held { id: 0, token, ttl, until }));
+            living.set_holder(&name.into(), Some(Held { id: 0, token, ttl, until: now }));
         }
-        drop(living);
-        state
     }
 
     pub(crate) fn next(&mut self) -> u64 {
@@ -218,6 +228,18 @@ impl Living {
             }
         };
         Replaced::Lease(lease, old)
+    }
+
+    /// Has the time of all locks and leases be over.
+    pub(crate) fn end_all(&mut self, now: u64) {
+        let leases: Vec<_> = self.leases.iter().map(|(lease, life)| (*lease, *life)).collect();
+        for (lease, life) in leases {
+            self.set_lease(lease, Some(Leased { until: now.min(life.until), ..life }));
+        }
+        let holders: Vec<_> = self.holders.iter().map(|(name, held)| (name.clone(), *held)).collect();
+        for (name, held) in holders {
+            self.set_holder(&name, Some(Held { until: now.min(held.until), ..held }));
+        }
     }
 
     /// Prolongs a lease to its whole TTL from `now` on; `false` when it has ended, whether its end

@@ -5,16 +5,13 @@ use super::{
     batch::{Batch, Trace},
     common::Engine,
     event::Event,
-    file::{self, Opening},
     fixed::Fixed,
-    format::{COUNTER, EXPIRY, META},
     job::Job,
     places,
     state::{Replaced, State},
 };
 use crate::error;
 use kv_core::backend::Instant;
-use redb::{Database, ReadableDatabase, ReadableTable};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -62,6 +59,9 @@ impl Drop for End {
             drop(engine.fix(None));
             *engine.database_mut() = Err(why);
         }));
+        // Guards and leases may be left, as after a panic. Nobody renews them any more.
+        engine.living.lock().end_all(engine.time.now());
+        engine.kept.release();
         places::gone(&engine.path);
         engine.gone.send_replace(true);
     }
@@ -69,10 +69,10 @@ impl Drop for End {
 
 pub(crate) struct Doubt {
     /// The counter of the batch, if its commit may have begun.
-    stamp: Option<u64>,
-    events: Vec<Event>,
-    untold: bool,
-    replaced: Vec<Replaced>,
+    pub(crate) stamp: Option<u64>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) untold: bool,
+    pub(crate) replaced: Vec<Replaced>,
 }
 
 impl Writer {
@@ -174,7 +174,8 @@ impl Writer {
         let Err(failed) = tried else {
             self.pause = None;
             self.full &= !grows;
-            if stamp.is_some() {
+            if let Some(stamp) = stamp {
+                self.state.committed = stamp;
                 self.begin(&replaced);
                 self.engine.commits.fetch_add(1, Ordering::Relaxed);
                 self.engine.writes.fetch_add(writes, Ordering::Relaxed);
@@ -215,74 +216,8 @@ impl Writer {
         if trace.stamp.is_some() { Ok(write.commit()?) } else { Ok(write.abort()?) }
     }
 
-    /// Opens the file again for a read that failed, if it is the file that fails.
-    fn look(&mut self) {
-        let serves = match self.engine.database().as_ref() {
-            Ok(database) => {
-                let write = || database.begin_write().map_err(redb::Error::from).and_then(|w| Ok(w.abort()?));
-                matches!(catch_unwind(AssertUnwindSafe(write)), Ok(Ok(())))
-            }
-            Err(_) => false,
-        };
-        if !serves {
-            self.mend();
-        }
-        self.engine.looked.send_modify(|times| *times += 1);
-    }
-
-    /// Opens the file again after a failure, and settles what became of the last batch; returns
-    /// whether it may have happened.
-    ///
-    /// redb serves nothing after an error of the disk until the file is opened anew, which finds
-    /// the last commit that is whole.
-    fn mend(&mut self) -> bool {
-        let before = self.engine.fix(None);
-        self.retire(before);
-        let engine = &self.engine;
-        // Reads wait here. The old database has to go first, since it holds the file's lock.
-        let mut slot = engine.database_mut();
-        *slot = Err(error::closed());
-        let opened = error::caught(&engine.path, || {
-            engine.check_place()?;
-            let mut database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
-            if self.full {
-                // Closing it in order cuts off the pages that the failed batch had got, which
-                // leaves room for deleting.
-                drop(database);
-                database = file::open(&engine.path, engine.cache_size, Opening::Again)?;
-            }
-            let stored = stored(&database).map_err(|e| error::failed(&engine.path, &e))?;
-            Ok((database, stored))
-        });
-        let (database, (counter, first_expiry)) = match opened {
-            Ok(opened) => opened,
-            Err(e) => {
-                *slot = Err(e);
-                return self.doubt.as_ref().is_some_and(|doubt| doubt.stamp.is_some());
-            }
-        };
-        *slot = Ok(database);
-        drop(slot);
-        engine.reopened.fetch_add(1, Ordering::Relaxed);
-        self.state.first_expiry = first_expiry;
-        let Some(Doubt { stamp, events, untold, replaced }) = self.doubt.take() else {
-            self.fix_again();
-            return false;
-        };
-        let happened = stamp == Some(counter);
-        if happened {
-            // Nobody was told what this batch grants, so no life begins now.
-            self.begin(&[]);
-            self.engine.tell(&events, untold);
-        } else {
-            self.state.living().restore(replaced);
-            self.fix_again();
-        }
-        happened
-    }
-
     /// Counts a commit, lets the lives that it granted begin, and has reads see it.
-    fn begin(&mut self, replaced: &[Replaced]) {
+    pub(super) fn begin(&mut self, replaced: &[Replaced]) {
         let fixed = self.fixed(1);
         let before = {
             let mut living = self.state.living();
@@ -293,16 +228,9 @@ impl Writer {
         self.retire(before);
     }
 
-    /// Has reads see the last commit of a file that was opened again.
-    fn fix_again(&mut self) {
-        let fixed = self.fixed(0);
-        let before = self.engine.fix(fixed);
-        self.retire(before);
-    }
-
     /// Makes the state that reads see when so many commits more are counted. Without one they look
     /// for it themselves.
-    fn fixed(&self, more: u64) -> Option<Arc<Fixed>> {
+    pub(super) fn fixed(&self, more: u64) -> Option<Arc<Fixed>> {
         let commits = self.state.living().past.commits() + more;
         let database = self.engine.database();
         let fixed = || Fixed::new(database.as_ref().ok()?, commits).ok().map(Arc::new);
@@ -310,16 +238,8 @@ impl Writer {
     }
 
     /// Lets go of what no read sees any more.
-    fn retire(&mut self, before: Option<Arc<Fixed>>) {
+    pub(super) fn retire(&mut self, before: Option<Arc<Fixed>>) {
         self.retired.extend(before);
         self.retired.retain(|fixed| Arc::strong_count(fixed) > 1);
     }
-}
-
-/// Reads the counter and the first expiry.
-fn stored(database: &Database) -> Result<(u64, Option<u64>), redb::Error> {
-    let read = database.begin_read()?;
-    let counter = read.open_table(META)?.get(COUNTER)?.map_or(0, |n| n.value());
-    let first = read.open_table(EXPIRY)?.first()?.map(|(row, _)| row.value().0);
-    Ok((counter, first))
 }

@@ -2,6 +2,7 @@
 
 mod crowds;
 mod here;
+mod kept;
 mod moments;
 mod trees;
 
