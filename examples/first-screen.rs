@@ -10,7 +10,7 @@ async fn main() -> Result<()> {
     let seen = kv.put("app/color", "red").await?.version;
     kv.put("app/color", "blue").if_version(seen).await?; // compare-and-swap; a stale writer loses:
     let late = kv.put("app/color", "green").if_version(seen).await;
-    println!("{}", late.unwrap_err());
+    println!("{}: somebody wrote the key meanwhile", late.unwrap_err().kind());
 
     let leader = kv.new_lock("leader").acquire().await?; // one holder, kept alive in the background
     kv.put("app/plan", "v2").fenced(&leader).await?; // refused by the store once another leads

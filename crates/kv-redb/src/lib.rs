@@ -19,7 +19,7 @@
 //! | here | is |
 //! |---|---|
 //! | data | one table: whole name, prefix and key, to version, expiry, lease and the raw value; values from 1 KiB in a second one, by version |
-//! | version, fencing token | one counter of the file, saved in the same commit as what it numbers: none is given out twice |
+//! | version, fencing token | one counter of the file, saved in the same commit as what it numbers; each opening counts on from the wall clock's microseconds at least: none is given out twice, also not by a file that was put back from an older copy, or made anew |
 //! | TTL | an index by expiry; reads and conditions see an expired key as missing at once, the writer deletes it |
 //! | lease, lock | a row while it lives; its deadline, and the queue of a lock, in memory |
 //! | watch | a [`Hub`](kv_core::backend::Hub) for each prefix, told in order, after the commit and before the caller |
@@ -67,7 +67,8 @@
 //! While the file is open, time is measured by a clock that counts suspend and does not jump. Over
 //! a restart it is the machine's wall clock, but never earlier than the last commit: a wall clock
 //! that was set back keeps keys for longer, one that was set forward between two openings ends
-//! them before their time. A key's TTL counts from the moment at which the writer takes the put
+//! them before their time. Only where the clock was set back *and* the file was put back from an
+//! older copy, or made anew, can versions and tokens be given out a second time. A key's TTL counts from the moment at which the writer takes the put
 //! up, and a tenth of a second is added to it for the commit. So the key never ends early for a
 //! caller that counts from the answer, unless the commit takes longer than that.
 //!
@@ -102,8 +103,8 @@
 //! long, so it is for files of many GB, with `verify` off.
 //!
 //! Besides, the content of the tables is checked: a counter, token or time that no store can have
-//! reached is `Corrupt` at opening. A key whose version is above the counter is `Corrupt` for
-//! whoever would replace it; deleting the key is the way out.
+//! reached is `Corrupt` at opening. A key whose version the file has never given out is `Corrupt`
+//! for whoever would replace it; deleting the key is the way out.
 //!
 //! # Differences and limits
 //! - Listings over several pages are not of one moment. Everything else of the contract is kept,

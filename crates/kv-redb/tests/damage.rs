@@ -64,6 +64,7 @@ async fn numbers_that_no_store_has_counted_to_are_refused_at_opening() -> Result
         (
             "has the token 9999",
             Box::new(move |w| {
+                number(w, "counter", 9_998);
                 w.open_table(LOCKS).unwrap().insert("l\0", lock).unwrap();
             }),
         ),
@@ -86,8 +87,16 @@ async fn numbers_that_no_store_has_counted_to_are_refused_at_opening() -> Result
 
 #[tokio::test]
 async fn a_version_that_was_never_given_out_is_not_written_over() -> Result<()> {
-    for version in [100, u64::MAX - 1, u64::MAX] {
+    for version in [None, Some(100), Some(u64::MAX - 1), Some(u64::MAX)] {
         let (_folder, file) = changed(|write| {
+            if version == Some(100) {
+                // Such a file counted from 1 on.
+                number(write, "counter", 99);
+                let value: Row<'_> = (98, 0, 0, Some(&[7]));
+                write.open_table(DATA).unwrap().insert("b", value).unwrap();
+            }
+            let counted = write.open_table(META).unwrap().get("counter").unwrap().unwrap().value();
+            let version = version.unwrap_or(counted + 1);
             let value: Row<'_> = (version, 0, 0, Some(b"theirs"));
             write.open_table(DATA).unwrap().insert("a", value).unwrap();
         })

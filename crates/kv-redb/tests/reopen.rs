@@ -7,7 +7,7 @@ use kv_core::{
 };
 use kv_redb::Config;
 use std::{
-    env,
+    env, fs,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -52,6 +52,38 @@ async fn a_stale_version_never_matches_again() -> Result<()> {
         kv.close().await?;
     }
     assert!(stale.is_sorted_by(|a, b| a < b), "{stale:?}");
+    Ok(())
+}
+
+/// Whoever saw what the file has lost holds versions and tokens of it.
+#[tokio::test]
+async fn a_file_that_is_put_back_from_a_copy_gives_nothing_out_twice() -> Result<()> {
+    let (folder, file) = folder();
+    let copy = folder.path().join("copy");
+    Config::new(&file).open().await?.close().await?;
+    for round in 0..3 {
+        let kv = Config::new(&file).open().await?;
+        kv.put("a", "before").await?;
+        kv.close().await?;
+        fs::copy(&file, &copy).unwrap();
+        let kv = Config::new(&file).open().await?;
+        let lost = kv.put("a", "lost").await?.version;
+        let guard = kv.new_lock("lock").acquire().await?;
+        kv.close().await?;
+        if round == 2 {
+            // The file is made anew.
+            fs::remove_file(&file).unwrap();
+        } else {
+            fs::copy(&copy, &file).unwrap();
+        }
+        let kv = Config::new(&file).open().await?;
+        let version = kv.put("a", "other").await?.version;
+        assert!(version > lost, "{version} behind {lost}");
+        assert!(kv.put("a", "stale").if_version(lost).await.unwrap_err().is_conflict());
+        let again = kv.new_lock("lock").acquire().await?;
+        assert!(again.token() > guard.token(), "{} behind {}", again.token(), guard.token());
+        kv.close().await?;
+    }
     Ok(())
 }
 

@@ -12,8 +12,11 @@
 //! | `kv.large` | version or token → the value of that key or lock |
 //!
 //! Names of keys are whole, with the prefix. Times are milliseconds: a TTL as such, an expiry on
-//! the scale of [`Time`](super::time::Time). One counter gives versions, tokens and leases, so
-//! that none is given out twice; it is saved in the same commit as what it numbers.
+//! the scale of [`Time`](super::time::Time). One counter gives versions and tokens, so that none is
+//! given out twice; it is saved in the same commit as what it numbers. Each opening counts on from
+//! the wall clock's microseconds, if the file has not counted as far, so that one which was put back
+//! from an older copy gives none out again. Leases have numbers of their own, by which nobody but
+//! the process that granted them asks.
 //!
 //! Large values are in a table of their own, since redb writes a page as a whole: beside a value
 //! of 16 MiB each put or delete of a small neighbour in its page would copy those 16 MiB. Their
@@ -72,7 +75,7 @@ pub(crate) struct Stored {
 
 /// A count that no store has reached: a greater one is damage, and a smaller one leaves room for
 /// all that is added to it.
-const MOST: u64 = 1 << 62;
+pub(crate) const MOST: u64 = 1 << 62;
 /// The year 10,000, in milliseconds: no clock has been there.
 const LATEST: u64 = 253_402_300_800_000;
 

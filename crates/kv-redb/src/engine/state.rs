@@ -2,7 +2,7 @@
 //! live, and what ends next.
 
 use super::{
-    format::Stored,
+    format::{MOST, Stored},
     past::{At, Ended, Past},
     time::Time,
 };
@@ -54,10 +54,15 @@ pub(crate) enum Replaced {
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// The last number that was given out: a version, a token or the stamp of a batch.
+    /// The last number that was given out, a version, a token or the stamp of a batch, or the one
+    /// behind which the next is given out.
     pub(crate) counter: u64,
     /// The counter that the last commit has left in the file.
     pub(crate) committed: u64,
+    /// The count up to which numbers were given out before, and the one behind which they are given
+    /// out since: none of those between was ever given out.
+    before: u64,
+    since: u64,
     pub(crate) queues: HashMap<Arc<str>, VecDeque<Waiter>>,
     /// The first expiry of a key.
     pub(crate) first_expiry: Option<u64>,
@@ -92,10 +97,21 @@ impl State {
     /// Makes the state of a file that is opened. The locks and leases in the file are over: a file
     /// is for one process at a time, so whoever had them is gone. Nobody sees them from now on,
     /// and the first batches clear them away, when there is space for it.
+    ///
+    /// Numbers are counted on from the wall clock's microseconds, if the file has not counted as far:
+    /// a file that was put back from an older copy knows nothing of what was given out since, and
+    /// nobody writes a million times a second for as long as a file is open.
     pub(crate) fn new(stored: Stored, time: &Time) -> Self {
         let mut state = Self::default();
         state.take_over(stored, time.now());
+        state.counter = state.counter.max(time.began()).min(MOST);
+        state.since = state.counter;
         state
+    }
+
+    /// Tells whether a number can have been given out.
+    pub(crate) fn was_given(&self, number: u64) -> bool {
+        number <= self.before || (self.since < number && number <= self.counter)
     }
 
     /// Takes over a file that another process has written. All locks and leases are over, those in
@@ -104,6 +120,7 @@ impl State {
         let Stored { counter, first_expiry, leases, locks, .. } = stored;
         self.counter = self.counter.max(counter);
         (self.committed, self.first_expiry) = (counter, first_expiry);
+        self.before = self.before.max(counter);
         let mut living = self.living();
         living.end_all(now);
         for (lease, ttl) in leases {

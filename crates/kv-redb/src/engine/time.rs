@@ -12,6 +12,8 @@ pub(crate) struct Time {
     clock: Clock,
     start: Instant,
     wall: u64,
+    /// The same moment in microseconds.
+    micros: u64,
 }
 
 impl Time {
@@ -19,7 +21,13 @@ impl Time {
     /// clock went back.
     pub(crate) fn new(clock: Clock, seen: u64) -> Self {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { start: clock.now(), wall: millis(wall).max(seen), clock }
+        let micros = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX).max(seen.saturating_mul(1_000));
+        Self { start: clock.now(), wall: millis(wall).max(seen), micros, clock }
+    }
+
+    /// Returns the microseconds of the wall clock at which the scale begins.
+    pub(crate) fn began(&self) -> u64 {
+        self.micros
     }
 
     pub(crate) fn clock(&self) -> &Clock {

@@ -169,8 +169,7 @@ impl<'t> Batch<'t> {
 /// Keys.
 impl Batch<'_> {
     /// Returns the version of a key that is there, to be compared or replaced. A key that is over
-    /// is cleared away. A version that was never given out is damage, since the next version would
-    /// not be above it.
+    /// is cleared away. A version that was never given out is damage: it could be given out yet.
     pub(crate) fn version(&mut self, name: &str) -> Done<Option<Version>> {
         let found = self.data.get(name)?.map(|row| Old::of(row.value()));
         Ok(match found {
@@ -178,12 +177,11 @@ impl Batch<'_> {
                 self.remove(name)?;
                 Ok(None)
             }
-            Some(Old { version, .. }) if version > self.state.counter => Err(Error::new(
+            Some(Old { version, .. }) if !self.state.was_given(version) => Err(Error::new(
                 ErrorKind::Corrupt,
                 format!(
-                    "{name:?} has the version {version}, and the file has counted to {} only: it is damaged; nothing \
-                     was written, and deleting the key is the way out",
-                    self.state.counter
+                    "{name:?} has the version {version}, which this file has never given out: it is damaged; nothing \
+                     was written, and deleting the key is the way out"
                 ),
             )),
             Some(Old { version, .. }) => Ok(Some(Version::new(version, 0))),
