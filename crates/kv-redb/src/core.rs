@@ -112,8 +112,7 @@ impl Core {
         self.engine()?.write(deadline, size, work).await
     }
 
-    /// Has the writer do this, without waiting for it. When the writer's queue is full, it is not
-    /// done, and neither where the store is closed.
+    /// Has the writer do this, without waiting for it. Where the store is closed it is not done.
     pub(crate) fn order(&self, work: impl FnOnce(&mut Batch<'_>) -> Done<bool> + Send + 'static) {
         if let Ok(engine) = self.engine() {
             engine.order(work);

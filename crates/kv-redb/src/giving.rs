@@ -65,7 +65,7 @@ impl Drop for Giving {
             return;
         }
         let work = self.work.clone();
-        // When the queue is full or closed, the TTL ends what was held.
+        // When the file is closed, what was held is over.
         self.core.order(move |batch| work(batch));
     }
 }

@@ -7,10 +7,11 @@ use super::{
     file::Identity,
     fixed::Fixed,
     format::Stored,
-    job::{self, Job},
+    job::{self, Queued},
     options::Options,
     state::{Shared, State},
     time::Time,
+    turns::Turns,
 };
 use crate::error;
 use kv_core::{
@@ -25,9 +26,9 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
-/// The number of jobs that the queue takes; callers wait while it is full.
+/// The number of jobs that the queue takes of each runtime; callers wait while it has as many.
 const QUEUE: usize = 1_024;
 
 /// The file, or the error that tells why it cannot be used now.
@@ -65,8 +66,10 @@ pub(crate) struct Engine {
     /// Counts how often the writer has looked whether the file still serves.
     pub(super) looked: watch::Sender<u64>,
     /// Limits the reads on threads of the pool that run at the same time.
-    pub(super) readers: Arc<Semaphore>,
-    jobs: mpsc::Sender<Box<dyn Job>>,
+    pub(super) readers: Turns,
+    /// Limits the jobs in the queue.
+    places: Turns,
+    jobs: mpsc::UnboundedSender<Queued>,
     pub(super) living: Shared,
     pub(super) stop: Notify,
     pub(super) gone: watch::Sender<bool>,
@@ -89,11 +92,11 @@ impl Engine {
         database: Open,
         stored: Stored,
         options: &Options,
-    ) -> (Arc<Self>, mpsc::Receiver<Box<dyn Job>>, State) {
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Queued>, State) {
         let time = Time::new(options.clock.clone(), stored.seen);
         let last = stored.leases.iter().map(|(lease, _)| *lease).max().unwrap_or(0).max(stored.counter);
         let state = State::new(stored, &time);
-        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (jobs, queue) = mpsc::unbounded_channel();
         let readers = 2 * std::thread::available_parallelism().map_or(2, |cores| cores.get()).max(2);
         let engine = Arc::new(Self {
             kept: database.kept.clone(),
@@ -104,7 +107,8 @@ impl Engine {
             database: RwLock::new(Ok(database)),
             look: Notify::new(),
             looked: watch::Sender::new(0),
-            readers: Arc::new(Semaphore::new(readers)),
+            readers: Turns::new(readers),
+            places: Turns::new(QUEUE),
             jobs,
             living: state.shared(),
             stop: Notify::new(),
@@ -137,10 +141,11 @@ impl Engine {
         work: impl FnOnce(&mut Batch<'_>) -> Done<T> + Send + 'static,
     ) -> Result<T> {
         let (job, ticket, answer) = job::job(size, work);
-        match deadline.limit(self.jobs.send(job)).await {
-            Some(Ok(())) => {}
-            Some(Err(_)) => return Err(self.why_ended()),
-            None => return Err(error::not_begun(deadline)),
+        let Some(place) = deadline.limit(self.places.take()).await else {
+            return Err(error::not_begun(deadline));
+        };
+        if self.jobs.send(Queued { job, place: place.ok() }).is_err() {
+            return Err(self.why_ended());
         }
         match deadline.limit(answer).await {
             Some(Ok(answer)) => answer,
@@ -156,9 +161,10 @@ impl Engine {
     }
 
     /// Has the writer do this, without waiting for it, so that a drop can call it where no runtime
-    /// is left. `false` when the queue is full or the file is closed.
+    /// is left. `false` when the file is closed. It is for giving back, so that no more is ordered
+    /// than is held: it takes no place in the queue.
     pub(crate) fn order(&self, work: impl FnOnce(&mut Batch<'_>) -> Done<bool> + Send + 'static) -> bool {
-        self.jobs.try_send(job::order(work)).is_ok()
+        self.jobs.send(Queued { job: job::order(work), place: None }).is_ok()
     }
 
     /// Renews a lease, in memory alone; returns the moment from which its TTL counts now. While the

@@ -6,7 +6,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicU8, Ordering},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 const QUEUED: u8 = 0;
 const TAKEN: u8 = 1;
@@ -45,6 +45,14 @@ pub(crate) trait Job: Send {
     fn run(&mut self, batch: &mut Batch<'_>) -> std::result::Result<(), redb::Error>;
     /// Answers its caller, when the batch is committed or has failed.
     fn answer(self: Box<Self>, end: Result<()>);
+}
+
+/// A job on its way to the writer.
+pub(crate) struct Queued {
+    pub(crate) job: Box<dyn Job>,
+    /// Its place in the queue, which is free again when the writer has the job.
+    #[expect(dead_code, reason = "it is only ever dropped")]
+    pub(crate) place: Option<OwnedSemaphorePermit>,
 }
 
 struct Work<T, F> {

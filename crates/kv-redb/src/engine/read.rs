@@ -68,7 +68,7 @@ impl Engine {
             loop {
                 looked.borrow_and_update();
                 let (engine, work) = (self.clone(), work.clone());
-                let permit = self.readers.clone().acquire_owned().await;
+                let permit = self.readers.take().await;
                 let once = move || {
                     // The permit is given back when the read has ended, also when its caller is
                     // gone.

@@ -6,7 +6,7 @@ use super::{
     common::Engine,
     event::Event,
     fixed::Fixed,
-    job::Job,
+    job::{Job, Queued},
     places,
     state::{Replaced, State},
 };
@@ -31,7 +31,7 @@ type Jobs = VecDeque<Box<dyn Job>>;
 
 pub(crate) struct Writer {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) jobs: mpsc::Receiver<Box<dyn Job>>,
+    pub(crate) jobs: mpsc::UnboundedReceiver<Queued>,
     pub(crate) state: State,
     /// Holds a batch of which it is not known whether it was committed.
     pub(crate) doubt: Option<Doubt>,
@@ -102,14 +102,14 @@ impl Writer {
                 // yield the queue would seem empty.
                 tokio::task::yield_now().await;
             } else {
-                self.turn(waiting.drain(..).collect());
+                self.turn(waiting.drain(..).map(|queued: Queued| queued.job).collect());
             }
         }
         self.jobs.close();
         while let Ok(job) = self.jobs.try_recv() {
             waiting.push(job);
         }
-        self.turn(waiting.into());
+        self.turn(waiting.into_iter().map(|queued| queued.job).collect());
     }
 
     /// Does some of what is due. The rest is left for the next turns, so that jobs never wait for

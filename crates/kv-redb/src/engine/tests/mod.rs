@@ -4,6 +4,7 @@ mod crowds;
 mod here;
 mod kept;
 mod moments;
+mod standing;
 mod trees;
 
 use super::{Asked, Batch, Client, Done, Engine, Lives};
