@@ -116,18 +116,22 @@ impl Writer {
     /// more than one batch.
     fn clear(&mut self) {
         let due = self.state.due().is_some_and(|at| at <= self.engine.time.now());
-        if due && !self.is_pausing() {
+        if due && !self.is_pausing() && self.ready().is_ok() {
             self.batch(Vec::new());
         }
     }
 
-    /// Does these jobs, in as many batches as their size asks for.
+    /// Does these jobs, in as many batches as their size asks for. Until its batch begins a job can
+    /// be taken back.
     fn turn(&mut self, mut jobs: Jobs) {
-        jobs.retain(|job| job.take_up());
         if self.full {
             jobs.make_contiguous().sort_by_key(|job| job.size() > 0);
         }
-        loop {
+        while !jobs.is_empty() {
+            if let Err(why) = self.ready() {
+                jobs.into_iter().for_each(|job| job.answer(Err(why.clone())));
+                return;
+            }
             let mut batch: Vec<Box<dyn Job>> = Vec::new();
             let mut bytes = 0;
             let alone = |job: &dyn Job| self.full && job.size() > 0;
@@ -135,14 +139,29 @@ impl Writer {
                 && !jobs.front().is_some_and(|job| alone(&**job) && !batch.is_empty())
                 && let Some(job) = jobs.pop_front()
             {
-                bytes += job.size();
-                batch.push(job);
+                if job.take_up() {
+                    bytes += job.size();
+                    batch.push(job);
+                }
             }
-            if batch.is_empty() {
-                return;
+            if !batch.is_empty() {
+                self.batch(batch);
             }
-            self.batch(batch);
         }
+    }
+
+    /// Sees whether the file can be written, and opens it again where it failed before.
+    fn ready(&mut self) -> kv_core::Result<()> {
+        let ready = self.engine.check_place().and_then(|()| {
+            if self.engine.database().is_err() {
+                self.mend();
+            }
+            self.engine.database().as_ref().map(|_| ()).map_err(Clone::clone)
+        });
+        if ready.is_err() {
+            self.pause = Some(self.engine.time.clock().now() + PAUSE);
+        }
+        ready
     }
 
     fn is_pausing(&self) -> bool {
@@ -150,20 +169,6 @@ impl Writer {
     }
 
     fn batch(&mut self, mut jobs: Vec<Box<dyn Job>>) {
-        if let Err(gone) = self.engine.check_place() {
-            self.pause = Some(self.engine.time.clock().now() + PAUSE);
-            jobs.into_iter().for_each(|job| job.answer(Err(gone.clone())));
-            return;
-        }
-        if self.engine.database().is_err() {
-            self.mend();
-            let broken = self.engine.database().as_ref().err().cloned();
-            if let Some(why) = broken {
-                self.pause = Some(self.engine.time.clock().now() + PAUSE);
-                jobs.into_iter().for_each(|job| job.answer(Err(why.clone())));
-                return;
-            }
-        }
         self.retire(None);
         let grows = jobs.iter().any(|job| job.size() > 0);
         let mut trace = Trace::default();

@@ -4,6 +4,7 @@ mod crowds;
 mod here;
 mod kept;
 mod moments;
+mod queued;
 mod standing;
 mod trees;
 
