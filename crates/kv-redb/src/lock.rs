@@ -53,7 +53,7 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
     Ok(Some(Acquired { fence: Fence::new(name.clone(), token, Vec::new()), alive, release }))
 }
 
-/// Lists the locks that are held below the directory. Only the writer knows who waits.
+/// Lists the locks that are held below the directory.
 pub(crate) async fn locks(
     core: &Core,
     directory: &Directory,
@@ -62,9 +62,8 @@ pub(crate) async fn locks(
 ) -> Result<LockPage> {
     let place = |cursor| LockPage::place(cursor).filter(|place| place.is_below(directory));
     let behind = from.map(|cursor| place(cursor).ok_or_else(Cursor::refused)).transpose()?;
-    let (prefix, directory) = (core.view.prefix.clone(), directory.clone());
-    let behind = behind.map(|name| core.lock_name(&name));
-    core.write(deadline, 0, move |batch| batch.held(&prefix, &directory, behind.as_deref())).await
+    let (behind, directory) = (behind.map(|name| core.lock_name(&name)), directory.clone());
+    core.read(deadline, move |s, prefix| s.held(prefix, &directory, behind.as_deref())).await
 }
 
 /// Changes the value of the holder, if it is still the one of this fence; tells whether it is.

@@ -8,6 +8,7 @@ mod event;
 mod file;
 mod fixed;
 mod format;
+mod holders;
 mod job;
 mod make;
 mod mend;

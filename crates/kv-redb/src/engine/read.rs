@@ -6,15 +6,14 @@ use super::{
     common::Engine,
     disk,
     fixed::{Read, Reading},
-    format::{CHANGES, Inline, LOCKS},
+    format::Inline,
     snapshot::Snapshot,
 };
 use crate::{error, names};
 use kv_core::{
-    Bytes, Directory, Entry, Holder, Item, Key, Position, Result, Version,
+    Bytes, Directory, Entry, Item, Key, Position, Result, Version,
     driver::{Deadline, ListOptions, Page},
 };
-use redb::TableError;
 use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -117,7 +116,7 @@ impl Engine {
 impl Snapshot<'_> {
     /// Returns the value of a row. A value that is not in the row is found by its version or
     /// token.
-    fn value(&self, number: u64, inline: Inline<'_>) -> Read<Bytes> {
+    pub(super) fn value(&self, number: u64, inline: Inline<'_>) -> Read<Bytes> {
         if let Some(value) = inline {
             return Ok(Bytes::copy_from_slice(value));
         }
@@ -149,22 +148,6 @@ impl Snapshot<'_> {
         let Some(row) = self.fixed.data.get(&*names::with(prefix, key))? else { return Ok(false) };
         let (_, expiry, lease, _) = row.value();
         self.lives(expiry, lease)
-    }
-
-    pub(crate) fn holder(&self, name: &str) -> Read<Option<Holder>> {
-        let locks = self.fixed.read.open_table(LOCKS)?;
-        let Some(held) = locks.get(name)? else { return Ok(None) };
-        let (token, _, value) = held.value();
-        if self.has_lost(name, token)? {
-            return Ok(None);
-        }
-        let changes = match self.fixed.read.open_table(CHANGES) {
-            Ok(changes) => changes.get(name)?.map_or(0, |changes| changes.value()),
-            // A file of an earlier version has none before its first commit.
-            Err(TableError::TableDoesNotExist(_)) => 0,
-            Err(e) => return Err(e.into()),
-        };
-        Ok(Some(Holder::new(token, self.value(token, value)?).with_changes(changes)))
     }
 
     /// Returns one page of what lies below the directory, behind this place.

@@ -47,6 +47,11 @@ impl Snapshot<'_> {
     pub(super) fn has_lost(&self, name: &str, token: u64) -> Read<bool> {
         Ok(self.moment()?.has_lost(name, token))
     }
+
+    /// Counts the contenders that wait for a lock now: the file has none of them.
+    pub(super) fn waiters(&self, name: &str) -> usize {
+        self.engine.living.lock().waiters(name)
+    }
 }
 
 impl Engine {

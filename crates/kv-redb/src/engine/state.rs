@@ -63,14 +63,13 @@ pub(crate) struct State {
     /// out since: none of those between was ever given out.
     before: u64,
     since: u64,
-    pub(crate) queues: HashMap<Arc<str>, VecDeque<Waiter>>,
     /// The first expiry of a key.
     pub(crate) first_expiry: Option<u64>,
     living: Shared,
 }
 
-/// The locks and leases that live, in reach of those who renew them: a renewal must not wait for a
-/// commit, which a slow disk or a large value makes longer than a TTL.
+/// The locks and leases that live, in reach of those who renew them and of reads: neither must wait
+/// for a commit, which a slow disk or a large value makes longer than a TTL.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shared(Arc<Mutex<Living>>);
 
@@ -85,6 +84,7 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Living {
     pub(crate) holders: HashMap<Arc<str>, Held>,
+    pub(crate) queues: HashMap<Arc<str>, VecDeque<Waiter>>,
     pub(crate) leases: HashMap<u64, Leased>,
     pub(super) past: Past,
     /// Leases that are over, whose keys are still to be cleared away.
@@ -183,6 +183,12 @@ impl Living {
     pub(crate) fn set_rest(&mut self, lease: u64, is_left: bool) -> Replaced {
         let was_left = if is_left { !self.rest.insert(lease) } else { self.rest.remove(&lease) };
         Replaced::Rest(lease, was_left)
+    }
+
+    /// Counts the contenders that wait for a lock.
+    pub(crate) fn waiters(&self, name: &str) -> usize {
+        let queue = self.queues.get(name).into_iter().flatten();
+        queue.filter(|waiter| !waiter.granted.is_closed()).count()
     }
 
     /// Tells whether a lease was over at this moment: its end was written, or its time had passed,

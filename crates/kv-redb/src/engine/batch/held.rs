@@ -1,24 +1,16 @@
 //! Leases and locks within one transaction of the writer.
 
 use super::{Asked, Batch, Done, Redb};
-use crate::{
-    engine::{
-        event::Event,
-        format::{Inline, inline},
-        state::{Held, Leased, Waiter},
-        time::millis,
-    },
-    names,
+use crate::engine::{
+    event::Event,
+    format::{Inline, inline},
+    state::{Held, Leased, Waiter},
+    time::millis,
 };
-use kv_core::{Bytes, Directory, HeldLock, Holder, Version, driver::LockPage};
+use kv_core::{Bytes, Version};
 use redb::ReadableTable;
-use std::{ops::Bound, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
-
-/// The most locks of one page of a listing.
-const LISTED: usize = 256;
-/// A page takes no further lock when its values are this many bytes already.
-const BYTES: usize = 1 << 20;
 
 /// Leases.
 impl Batch<'_> {
@@ -105,18 +97,23 @@ impl Batch<'_> {
     ) -> Done<Asked> {
         let ttl = millis(ttl);
         self.settle(name)?;
-        let waited_for = self.state.queues.get_mut(name).is_some_and(|queue| {
-            queue.retain(|waiter| !waiter.granted.is_closed());
-            !queue.is_empty()
-        });
-        if !waited_for && !self.state.living().holders.contains_key(name) {
+        let is_free = {
+            let mut living = self.state.living();
+            let is_waited_for = living.queues.get_mut(name).is_some_and(|queue| {
+                queue.retain(|waiter| !waiter.granted.is_closed());
+                !queue.is_empty()
+            });
+            !is_waited_for && !living.holders.contains_key(name)
+        };
+        if is_free {
             return Ok(Ok(Asked::Granted(self.grant(name, id, ttl, value)?)));
         }
         if !wait {
             return Ok(Ok(Asked::Busy));
         }
         let (granted, turn) = oneshot::channel();
-        self.state.queues.entry(name.clone()).or_default().push_back(Waiter { id, ttl, value, granted });
+        let waiter = Waiter { id, ttl, value, granted };
+        self.state.living().queues.entry(name.clone()).or_default().push_back(waiter);
         Ok(Ok(Asked::InLine(turn)))
     }
 
@@ -166,12 +163,16 @@ impl Batch<'_> {
 
     /// Gives the lock to the first contender that still waits, or frees it.
     pub(super) fn hand_on(&mut self, name: &Arc<str>) -> Redb<()> {
-        let next = self.state.queues.get_mut(name).and_then(|queue| {
-            std::iter::from_fn(|| queue.pop_front()).find(|waiter| !waiter.granted.is_closed())
-        });
-        if self.state.queues.get(name).is_some_and(|queue| queue.is_empty()) {
-            self.state.queues.remove(name);
-        }
+        let next = {
+            let mut living = self.state.living();
+            let next = living.queues.get_mut(name).and_then(|queue| {
+                std::iter::from_fn(|| queue.pop_front()).find(|waiter| !waiter.granted.is_closed())
+            });
+            if living.queues.get(name).is_some_and(|queue| queue.is_empty()) {
+                living.queues.remove(name);
+            }
+            next
+        };
         if let Some(Waiter { id, ttl, value, granted }) = next {
             let token = self.grant(name, id, ttl, value)?;
             self.trace.owed.push((granted, token));
@@ -198,13 +199,16 @@ impl Batch<'_> {
         let held = self.state.living().holders.get(name).is_some_and(|held| held.id == id);
         if held {
             self.hand_on(name)?;
-        } else if let Some(queue) = self.state.queues.get_mut(name) {
+            return Ok(Ok(true));
+        }
+        let mut living = self.state.living();
+        if let Some(queue) = living.queues.get_mut(name) {
             queue.retain(|waiter| waiter.id != id);
             if queue.is_empty() {
-                self.state.queues.remove(name);
+                living.queues.remove(name);
             }
         }
-        Ok(Ok(held))
+        Ok(Ok(false))
     }
 
     /// Takes the lock from the holder of this token; tells whether it is the holder.
@@ -214,40 +218,6 @@ impl Batch<'_> {
             self.hand_on(name)?;
         }
         Ok(Ok(held))
-    }
-
-    /// Returns a page of the locks that are held below a directory, of the store of this prefix:
-    /// those whose names come behind this one.
-    pub(crate) fn held(&self, prefix: &str, directory: &Directory, behind: Option<&str>) -> Done<LockPage> {
-        let (base, mut page, mut bytes) = (directory.start(), LockPage::default(), 0);
-        let from = behind.map_or(Bound::Included(&*base), Bound::Excluded);
-        for row in self.locks.range::<&str>((from, Bound::Unbounded))? {
-            let (name, row) = row?;
-            let (name, (token, _, value)) = (name.value(), row.value());
-            if !name.starts_with(&base) {
-                break;
-            }
-            let lock = names::lock_key(prefix, name).filter(|lock| lock.is_below(directory));
-            let Some(lock) = lock.filter(|_| self.holds(name, token)) else { continue };
-            if page.locks.len() >= LISTED || bytes >= BYTES {
-                page.next = page.locks.last().map(|last| LockPage::behind(&last.name));
-                break;
-            }
-            let value = match value {
-                Some(value) => Bytes::copy_from_slice(value),
-                None => match self.large.get(token)? {
-                    Some(value) => Bytes::copy_from_slice(value.value()),
-                    None => return Err(redb::Error::Corrupted(format!("no value of version {token}"))),
-                },
-            };
-            bytes += value.len();
-            let changes = self.changes.get(name)?.map_or(0, |changes| changes.value());
-            let queue = self.state.queues.get(name).into_iter().flatten();
-            let waiters = queue.filter(|waiter| !waiter.granted.is_closed()).count();
-            let holder = Holder::new(token, value).with_changes(changes);
-            page.locks.push(HeldLock::new(lock, holder, Some(waiters as u64)));
-        }
-        Ok(Ok(page))
     }
 
     pub(crate) fn holds(&self, name: &str, token: u64) -> bool {

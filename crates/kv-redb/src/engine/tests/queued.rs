@@ -1,9 +1,10 @@
-//! Calls that are queued behind others: until when a write can be taken back.
+//! Calls that are queued behind others: until when a write can be taken back, and reads of locks.
 
-use super::{LONG, Opened, opened, put};
+use super::{LONG, Opened, TTL, opened, put};
 use crate::engine::{Batch, Engine};
 use kv_core::{ErrorKind, Result, driver::Deadline};
 use std::{
+    io,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -69,5 +70,33 @@ async fn a_write_that_waits_for_a_later_batch_is_taken_back_too() -> Result<()> 
     slow.end().await?;
     store.kv.put("behind", "v").await?;
     assert!(!store.kv.exists("late").await?, "it was taken back");
+    store.kv.close().await
+}
+
+#[tokio::test]
+async fn a_listing_of_locks_waits_for_no_writer() -> Result<()> {
+    let store = opened().await?;
+    let guard = store.kv.new_lock("l").acquire().await?;
+    let standing = store.stand(0).await?;
+    let held = store.kv.locks("").deadline(TTL).await?;
+    assert_eq!((held.len(), held[0].holder.token), (1, guard.token()));
+    standing.end().await?;
+    store.kv.close().await
+}
+
+#[tokio::test]
+async fn a_listing_of_locks_does_not_fail_with_a_write() -> Result<()> {
+    let store = opened().await?;
+    let guard = store.kv.new_lock("l").acquire().await?;
+    let standing = store.stand(0).await?;
+    let (held, failed, ended) = tokio::join!(
+        async { store.kv.locks("").await },
+        store.job(|_| Err::<Result<()>, _>(redb::Error::Io(io::ErrorKind::StorageFull.into()))),
+        standing.end(),
+    );
+    ended?;
+    assert_eq!(failed.expect_err("the disk is full").kind(), ErrorKind::NoSpace);
+    let held = held?;
+    assert_eq!((held.len(), held[0].holder.token), (1, guard.token()));
     store.kv.close().await
 }
