@@ -32,15 +32,28 @@ pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOption
             async move { core.engine()?.renew_lease(lease).map(drop) }
         }
     });
-    Ok(Leased { id: LeaseId::new(lease.to_string()), ttl, alive, revoke })
+    Ok(Leased { id: LeaseId::new(format!("{lease}-{:016x}", engine.mark())), ttl, alive, revoke })
 }
 
-/// Reads the number of a lease from its id.
-pub(crate) fn number(id: &LeaseId) -> Result<u64> {
-    id.as_str().parse().map_err(|_| {
-        Error::new(
+/// Reads the number of a lease from its id. A lease of another file, or of an earlier opening of this
+/// one, has ended: nobody keeps it alive here.
+pub(crate) fn number(core: &Core, id: &LeaseId) -> Result<u64> {
+    let read = |id: &str| {
+        let (lease, mark) = id.split_once('-')?;
+        Some((lease.parse().ok()?, u64::from_str_radix(mark, 16).ok()?))
+    };
+    let id = id.as_str();
+    match read(id) {
+        Some((lease, mark)) if mark == core.engine()?.mark() => Ok(lease),
+        Some(_) => Err(Error::new(
+            ErrorKind::LeaseLost,
+            format!(
+                "{id:?} is a lease of another file, or of an earlier opening of this one; ask for a new one"
+            ),
+        )),
+        None => Err(Error::new(
             ErrorKind::InvalidArgument,
-            format!("{:?} is no lease of this store; ask it for one", id.as_str()),
-        )
-    })
+            format!("{id:?} is no lease of this store; ask it for one"),
+        )),
+    }
 }

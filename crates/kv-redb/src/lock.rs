@@ -50,7 +50,14 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
             async move { core.engine()?.renew_lock(&lock, id).map(drop) }
         }
     });
-    Ok(Some(Acquired { fence: Fence::new(name.clone(), token, Vec::new()), alive, release }))
+    let proof = engine.mark().to_be_bytes().to_vec();
+    Ok(Some(Acquired { fence: Fence::new(name.clone(), token, proof), alive, release }))
+}
+
+/// Tells whether the proof is of a lock of the opening that has this mark. Another file may have a
+/// lock of the same name and token.
+pub(crate) fn is_proof(mark: u64, fence: &Fence) -> bool {
+    *fence.proof() == mark.to_be_bytes()[..]
 }
 
 /// Lists the locks that are held below the directory.
@@ -68,6 +75,9 @@ pub(crate) async fn locks(
 
 /// Changes the value of the holder, if it is still the one of this fence; tells whether it is.
 pub(crate) async fn set_holder(core: &Core, fence: &Fence, value: Bytes, deadline: Deadline) -> Result<bool> {
+    if !is_proof(core.engine()?.mark(), fence) {
+        return Ok(false);
+    }
     let (lock, token) = (core.lock_name(fence.lock()), fence.token());
     let size = lock.len() + value.len();
     core.write(deadline, size, move |batch| batch.set_holder(&lock, token, value)).await

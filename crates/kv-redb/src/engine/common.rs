@@ -16,7 +16,7 @@ use super::{
 use crate::error;
 use kv_core::{
     Error, ErrorKind, Result,
-    backend::{Hub, Instant, Mutex},
+    backend::{Hub, Instant, Mutex, unique},
     driver::Deadline,
 };
 use std::{
@@ -75,6 +75,9 @@ pub(crate) struct Engine {
     pub(super) gone: watch::Sender<bool>,
     views: Mutex<Vec<Weak<View>>>,
     ids: AtomicU64,
+    /// The mark of this opening, without which no lease and no proof of a lock is believed: other
+    /// files and earlier openings count alike.
+    mark: u64,
     pub(super) commits: AtomicU64,
     pub(super) writes: AtomicU64,
     /// Counts how often the file was opened again after a failure.
@@ -115,6 +118,7 @@ impl Engine {
             gone: watch::Sender::new(false),
             views: Mutex::default(),
             ids: AtomicU64::new(last),
+            mark: unique(),
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             reopened: AtomicU64::new(0),
@@ -190,7 +194,12 @@ impl Engine {
         living.renew_lock(name, id, now).then(|| self.time.instant(now)).ok_or_else(over)
     }
 
-    /// Returns a number that no other acquisition or lease has.
+    /// Returns the mark of this opening, which leases and proofs of locks bear.
+    pub(crate) fn mark(&self) -> u64 {
+        self.mark
+    }
+
+    /// Returns a number that no other acquisition or lease of this opening has.
     pub(crate) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed) + 1
     }

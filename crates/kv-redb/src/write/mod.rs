@@ -22,7 +22,8 @@ pub(crate) async fn put(
     expect: Expect,
     options: &PutOptions,
 ) -> Result<Written> {
-    let (name, size, (lives, ttl)) = (core.whole(key), key.as_str().len() + value.len(), lives(options)?);
+    let (name, size) = (core.whole(key), key.as_str().len() + value.len());
+    let (lives, ttl) = lives(core, options)?;
     let put = move |batch: &mut Batch<'_>| batch.put(&name, value, expect, lives);
     let version = core.write(options.deadline, size, put).await?;
     Ok(Written::new(version, ttl))

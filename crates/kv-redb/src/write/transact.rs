@@ -4,6 +4,7 @@ use super::life::lives;
 use crate::{
     core::Core,
     engine::{Batch, Done, Lives},
+    lock,
 };
 use kv_core::{
     Bytes, Condition, Result, Version, Written,
@@ -17,6 +18,8 @@ enum Check {
     Exists(Arc<str>),
     Missing(Arc<str>),
     Held(Arc<str>, u64),
+    /// A proof of a lock of another file, or of an earlier opening.
+    Strange,
 }
 
 /// A write, by the whole name, with its options read.
@@ -31,11 +34,15 @@ pub(crate) async fn transact(
     transaction: Transaction,
     options: &WriteOptions,
 ) -> Result<Decision> {
+    let mark = core.engine()?.mark();
     let check = |condition| match condition {
         Condition::Version(key, version) => Check::Version(core.whole(&key), version),
         Condition::Exists(key) => Check::Exists(core.whole(&key)),
         Condition::Missing(key) => Check::Missing(core.whole(&key)),
-        Condition::Held(fence) => Check::Held(core.lock_name(fence.lock()), fence.token()),
+        Condition::Held(fence) if lock::is_proof(mark, &fence) => {
+            Check::Held(core.lock_name(fence.lock()), fence.token())
+        }
+        Condition::Held(_) => Check::Strange,
     };
     let checks = transaction.conditions.into_iter().map(check).collect();
     let mut size = 0;
@@ -43,7 +50,7 @@ pub(crate) async fn transact(
         Ok(match write {
             Write::Put { key, value, options } => {
                 size += key.as_str().len() + value.len();
-                let (lives, ttl) = lives(&options)?;
+                let (lives, ttl) = lives(core, &options)?;
                 Step::Put(core.whole(&key), value, lives, ttl)
             }
             Write::Delete { key } => Step::Delete(core.whole(&key)),
@@ -61,6 +68,7 @@ fn run(batch: &mut Batch<'_>, checks: Vec<Check>, steps: Vec<Step>) -> Done<Deci
             Check::Exists(name) => batch.version(&name)?.map(|found| found.is_some()),
             Check::Missing(name) => batch.version(&name)?.map(|found| found.is_none()),
             Check::Held(name, token) => Ok(batch.holds(&name, token)),
+            Check::Strange => Ok(false),
         };
         match holds {
             Ok(true) => {}
