@@ -17,6 +17,7 @@ mod open;
 mod options;
 mod past;
 mod places;
+mod queue;
 mod read;
 mod snapshot;
 mod state;

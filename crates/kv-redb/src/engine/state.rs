@@ -4,17 +4,14 @@
 use super::{
     format::{MOST, Stored},
     past::{At, Ended, Past},
+    queue::Queue,
     time::Time,
 };
-use kv_core::{
-    Bytes,
-    backend::{ExpiryQueue, Mutex},
-};
+use kv_core::backend::{ExpiryQueue, Mutex};
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, MutexGuard},
 };
-use tokio::sync::oneshot;
 
 /// The holder of a lock.
 #[derive(Clone, Copy, Debug)]
@@ -24,16 +21,6 @@ pub(crate) struct Held {
     pub(crate) token: u64,
     pub(crate) ttl: u64,
     pub(crate) until: u64,
-}
-
-/// A contender that waits for a lock.
-#[derive(Debug)]
-pub(crate) struct Waiter {
-    pub(crate) id: u64,
-    pub(crate) ttl: u64,
-    pub(crate) value: Bytes,
-    /// Tells the token once the lock is granted.
-    pub(crate) granted: oneshot::Sender<kv_core::Result<u64>>,
 }
 
 /// A lease that lives.
@@ -84,7 +71,7 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(crate) struct Living {
     pub(crate) holders: HashMap<Arc<str>, Held>,
-    pub(crate) queues: HashMap<Arc<str>, VecDeque<Waiter>>,
+    pub(crate) queues: HashMap<Arc<str>, Queue>,
     pub(crate) leases: HashMap<u64, Leased>,
     pub(super) past: Past,
     /// Leases that are over, whose keys are still to be cleared away.
@@ -187,8 +174,7 @@ impl Living {
 
     /// Counts the contenders that wait for a lock.
     pub(crate) fn waiters(&self, name: &str) -> usize {
-        let queue = self.queues.get(name).into_iter().flatten();
-        queue.filter(|waiter| !waiter.granted.is_closed()).count()
+        self.queues.get(name).map_or(0, Queue::waiting)
     }
 
     /// Tells whether a lease was over at this moment: its end was written, or its time had passed,

@@ -4,7 +4,8 @@ use super::{Asked, Batch, Done, Redb};
 use crate::engine::{
     event::Event,
     format::{Inline, inline},
-    state::{Held, Leased, Waiter},
+    queue::{Queue, Waiter},
+    state::{Held, Leased},
     time::millis,
 };
 use kv_core::{Bytes, Version};
@@ -99,10 +100,7 @@ impl Batch<'_> {
         self.settle(name)?;
         let is_free = {
             let mut living = self.state.living();
-            let is_waited_for = living.queues.get_mut(name).is_some_and(|queue| {
-                queue.retain(|waiter| !waiter.granted.is_closed());
-                !queue.is_empty()
-            });
+            let is_waited_for = living.queues.get_mut(name).is_some_and(Queue::is_waited_for);
             !is_waited_for && !living.holders.contains_key(name)
         };
         if is_free {
@@ -113,7 +111,7 @@ impl Batch<'_> {
         }
         let (granted, turn) = oneshot::channel();
         let waiter = Waiter { id, ttl, value, granted };
-        self.state.living().queues.entry(name.clone()).or_default().push_back(waiter);
+        self.state.living().queues.entry(name.clone()).or_default().push(waiter);
         Ok(Ok(Asked::InLine(turn)))
     }
 
@@ -165,10 +163,8 @@ impl Batch<'_> {
     pub(super) fn hand_on(&mut self, name: &Arc<str>) -> Redb<()> {
         let next = {
             let mut living = self.state.living();
-            let next = living.queues.get_mut(name).and_then(|queue| {
-                std::iter::from_fn(|| queue.pop_front()).find(|waiter| !waiter.granted.is_closed())
-            });
-            if living.queues.get(name).is_some_and(|queue| queue.is_empty()) {
+            let next = living.queues.get_mut(name).and_then(Queue::pop);
+            if living.queues.get(name).is_some_and(Queue::is_empty) {
                 living.queues.remove(name);
             }
             next
@@ -203,7 +199,7 @@ impl Batch<'_> {
         }
         let mut living = self.state.living();
         if let Some(queue) = living.queues.get_mut(name) {
-            queue.retain(|waiter| waiter.id != id);
+            queue.leave(id);
             if queue.is_empty() {
                 living.queues.remove(name);
             }
