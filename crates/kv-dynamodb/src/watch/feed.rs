@@ -170,12 +170,16 @@ struct Teller {
 impl Teller {
     /// Tells the change that a record shows of a subject. A deletion is told by what the item was
     /// before.
+    ///
+    /// A record whose end has passed may be an old one, for the reader lags now and then: the item
+    /// may have been renewed since. So it is not told, and the reader looks at the item.
     fn tell(&self, subject: Subject, now: Option<Found>, before: Option<Found>) {
-        let lives = |found: &&Found| !found.is_over(&self.client.time);
         if self.is_told(&subject, now.iter().chain(&before)) {
-            let expiry = now.as_ref().filter(lives).and_then(|found| found.ends);
-            self.expiries.set(subject.clone(), expiry);
-            self.publish(subject, now, before);
+            let is_over = now.as_ref().is_some_and(|found| found.is_over(&self.client.time));
+            self.expiries.set(subject.clone(), now.as_ref().and_then(|found| found.ends));
+            if !is_over {
+                self.publish(subject, now, before);
+            }
         }
     }
 
@@ -198,13 +202,12 @@ impl Teller {
         is_watched && !is_damaged
     }
 
+    /// Tells the watches what is there now, or the end of what was there before.
     fn publish(&self, subject: Subject, now: Option<Found>, before: Option<Found>) {
-        let lives = |found: &Found| !found.is_over(&self.client.time);
         match subject {
             Subject::Key(key) => {
                 let last = [&now, &before].into_iter().flatten().find_map(Found::version);
-                let entry = now.filter(lives).and_then(|found| found.entry(key.clone()));
-                match (entry, last) {
+                match (now.and_then(|found| found.entry(key.clone())), last) {
                     (Some(entry), _) => self.hub.publish(&WatchEvent::Put(entry)),
                     (None, Some(version)) => self.hub.publish(&WatchEvent::Delete { key, version }),
                     (None, None) => {}
@@ -212,7 +215,7 @@ impl Teller {
             }
             Subject::Holder(name) => {
                 let last = [&now, &before].into_iter().flatten().find_map(Found::holder_version);
-                match (now.filter(lives).and_then(Found::holder), last) {
+                match (now.and_then(Found::holder), last) {
                     (Some(holder), _) => self.hub.publish_holder(&WatchEvent::Put(holder.entry(name))),
                     (None, Some(version)) => {
                         self.hub.publish_holder(&WatchEvent::Delete { key: name, version });
@@ -273,7 +276,7 @@ impl Teller {
             match found {
                 Some(found) if !self.is_told(subject, std::iter::once(found)) => {}
                 Some(found) if found.is_over(&self.client.time) => {
-                    self.publish(subject.clone(), Some(found.clone()), None);
+                    self.publish(subject.clone(), None, Some(found.clone()));
                 }
                 Some(Found { ends: Some(at), .. }) => self.expiries.set_earlier(subject.clone(), *at),
                 _ => {}
