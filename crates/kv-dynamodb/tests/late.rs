@@ -205,3 +205,34 @@ async fn what_others_saw_end_is_not_said_to_have_been_alive_at_its_revocation() 
     }
     Ok(())
 }
+
+/// An answer that comes late tells what was there when it was asked for, and not that it has ended
+/// since: it may have been renewed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_answer_ends_nothing() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    let ttl = Duration::from_secs(3);
+    let lease = other.lease(ttl).await?;
+    other.put("a", "").lease(&lease).await?;
+    let guard = other.new_lock("l").ttl(ttl).acquire().await?;
+    let held = Trouble::Held(ttl * 2 + Duration::from_secs(1));
+    for operation in ["GetItem", "GetItem", "GetItem", "BatchGetItem", "Query"] {
+        front.trouble(operation, held.clone(), 1);
+    }
+    let (get, exists, holder, many, list) = tokio::try_join!(
+        kv.get("a").deadline(MINUTE).into_future(),
+        kv.exists("a").deadline(MINUTE).into_future(),
+        kv.lock_holder("l").deadline(MINUTE).into_future(),
+        kv.get_many(["a"]).deadline(MINUTE).into_future(),
+        kv.list("").deadline(MINUTE).into_future(),
+    )?;
+    assert!(get.is_some() && exists && many[0].is_some() && list.len() == 1, "the lease lives");
+    assert_eq!(holder.map(|holder| holder.token), Some(guard.token()));
+    assert!(lease.is_held() && guard.is_held());
+    // What was given back before its end is not said to have ended before.
+    let guard = kv.new_lock("m").ttl(ttl).deadline(MINUTE).acquire().await?;
+    front.trouble("UpdateItem", held, 1);
+    let released = guard.release().await;
+    assert!(!matches!(released, Ok(false)), "it was held, and {released:?} was told");
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! Tells why the service cancelled a transaction.
 
 use crate::{
-    client::item::Found,
+    client::item::{Asked, Found},
     error::{FULL, Failure},
 };
 use aws_sdk_dynamodb::types::CancellationReason;
@@ -9,7 +9,10 @@ use kv_core::{ErrorKind, backend::retry::Effect};
 
 /// Returns, for each action, the item that was found where its condition was not true; an error
 /// where something else hindered the transaction.
-pub(crate) fn hindered(reasons: &[CancellationReason]) -> Result<Vec<Option<Option<Found>>>, Failure> {
+pub(crate) fn hindered(
+    reasons: &[CancellationReason],
+    asked: Asked<'_>,
+) -> Result<Vec<Option<Option<Found>>>, Failure> {
     let mut found = Vec::with_capacity(reasons.len());
     for reason in reasons {
         let said = reason.message().unwrap_or_default();
@@ -17,7 +20,7 @@ pub(crate) fn hindered(reasons: &[CancellationReason]) -> Result<Vec<Option<Opti
             |effect, kind, why: &str| Err(Failure::new(effect, kind, format!("DynamoDB: {why}: {said}")));
         match reason.code() {
             None | Some("None") => found.push(None),
-            Some("ConditionalCheckFailed") => found.push(Some(reason.item().map(Found::of))),
+            Some("ConditionalCheckFailed") => found.push(Some(reason.item().map(|item| asked.found(item)))),
             Some("TransactionConflict") => {
                 return failed(
                     Effect::RefusedHere,

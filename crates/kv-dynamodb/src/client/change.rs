@@ -3,7 +3,7 @@
 use crate::{
     client::{
         Client,
-        item::{Found, primary_key},
+        item::{Asked, Found, primary_key},
         terms::Terms,
     },
     error::Failure,
@@ -27,6 +27,7 @@ impl Client {
         condition: &str,
         terms: &Terms,
     ) -> Result<Changed, Failure> {
+        let asked = Asked::now(&self.time);
         let update = self
             .tables()
             .update_item()
@@ -41,7 +42,7 @@ impl Client {
             Ok(_) => Ok(Changed::Done),
             Err(e) => match e.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(Changed::Hindered(failed.item().map(Found::of)))
+                    Ok(Changed::Hindered(failed.item().map(|item| asked.found(item))))
                 }
                 _ => Err(Failure::from(e)),
             },

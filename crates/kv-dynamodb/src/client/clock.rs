@@ -61,6 +61,15 @@ impl Bounds {
         }
     }
 
+    /// Returns the earliest time that it may have been at this moment, before or after these bounds.
+    fn earliest_at(self, at: Instant) -> u64 {
+        if self.at <= at {
+            return self.later(at).earliest;
+        }
+        let passed = nanos(self.at.since(at));
+        self.earliest.saturating_sub(passed.saturating_add(passed.div_ceil(DRIFT)))
+    }
+
     fn and(self, other: Self) -> Self {
         let earliest = self.earliest.max(other.earliest);
         let latest = self.latest.min(other.latest);
@@ -113,6 +122,12 @@ impl ServiceTime {
     /// nothing has ended for certain.
     pub(crate) fn earliest(&self) -> Millis {
         self.now().map_or(0, |now| now.earliest / MILLI)
+    }
+
+    /// Returns the earliest time that it may have been at this moment of this machine's clock. What
+    /// was heard since counts too.
+    pub(crate) fn earliest_at(&self, at: Instant) -> Millis {
+        self.bounds().map_or(0, |known| known.earliest_at(at) / MILLI)
     }
 
     /// Returns the latest time that it may be now.
@@ -178,6 +193,10 @@ mod tests {
             truth += 5;
             time.heard(date, sent);
             assert!(time.earliest() <= truth && truth <= time.latest(), "{time:?}, in truth {truth}");
+            assert!(
+                time.earliest_at(sent) <= truth - 5 - there
+                    && time.earliest_at(local.now()) == time.earliest()
+            );
             width = width.min(time.latest() - time.earliest());
             local.advance(MS * 37);
             truth += 37;

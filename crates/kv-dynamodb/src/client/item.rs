@@ -6,7 +6,7 @@ use crate::{
 };
 use aws_sdk_dynamodb::{primitives::Blob, types::AttributeValue};
 use aws_sdk_dynamodbstreams::types::AttributeValue as StreamedValue;
-use kv_core::{Bytes, Entry, Holder, Key, Version};
+use kv_core::{Bytes, Entry, Holder, Key, Version, backend::Instant};
 use std::collections::HashMap;
 
 /// The partition key. A store has one for its data, one for its locks and one for its leases.
@@ -89,6 +89,9 @@ pub(crate) struct Found {
     pub(crate) changes: Option<u64>,
     pub(crate) lease: Option<Box<str>>,
     pub(crate) renewal: Option<u64>,
+    /// The earliest time that it may have been when the item was asked for. By now it may have been
+    /// renewed, however late the answer came.
+    as_of: Millis,
     /// Names the attributes that are there, and cannot be read.
     odd: Vec<&'static str>,
 }
@@ -108,8 +111,24 @@ fn read<A, T>(
     read
 }
 
+/// The moment at which an item is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'t>(&'t ServiceTime, Instant);
+
+impl<'t> Asked<'t> {
+    pub(crate) fn now(time: &'t ServiceTime) -> Self {
+        Self(time, time.local().now())
+    }
+
+    /// Reads an item of the answer.
+    pub(crate) fn found<A: Attribute>(self, item: &HashMap<String, A>) -> Found {
+        Found::of(item, self.0.earliest_at(self.1))
+    }
+}
+
 impl Found {
-    pub(crate) fn of<A: Attribute>(item: &HashMap<String, A>) -> Self {
+    /// Reads an item, which had ended for certain if its end was before `as_of`.
+    pub(crate) fn of<A: Attribute>(item: &HashMap<String, A>, as_of: Millis) -> Self {
         let mut odd = Vec::new();
         let version = |attribute: &A| {
             let (high, low) = attribute.bytes()?.split_first_chunk::<8>()?;
@@ -125,6 +144,7 @@ impl Found {
             changes: item.get(CHANGES).and_then(A::number),
             lease: read(item, LEASE, &mut odd, |lease| lease.text().map(Box::from)),
             renewal: item.get(RENEWAL).and_then(A::number),
+            as_of,
             odd,
         }
     }
@@ -161,16 +181,17 @@ impl Found {
         Some(Version::new(self.token?, self.changes.unwrap_or_default()))
     }
 
-    /// Tells whether the item has ended for certain.
-    pub(crate) fn is_over(&self, time: &ServiceTime) -> bool {
-        self.ends.is_some_and(|end| time.is_over(end))
+    /// Tells whether the item had ended for certain when it was asked for.
+    pub(crate) fn is_over(&self) -> bool {
+        self.ends.is_some_and(|end| end <= self.as_of)
     }
 
-    /// Tells whether the item's end is still to come; `None` where it has none, or the service's
-    /// time is not known well enough to tell: others may have seen the end.
+    /// Tells whether the item's end is still to come, or had passed when it was asked for; `None`
+    /// where it has none, or the service's time is not known well enough to tell: others may have
+    /// seen the end.
     pub(crate) fn is_alive(&self, time: &ServiceTime) -> Option<bool> {
         let end = self.ends?;
-        let (is_over, is_to_come) = (time.is_over(end), end > time.latest());
+        let (is_over, is_to_come) = (self.is_over(), end > time.latest());
         (is_over || is_to_come).then_some(is_to_come)
     }
 
@@ -260,7 +281,7 @@ mod tests {
     fn what_is_of_another_type_or_far_away_is_damaged() {
         let now = 1_700_000_000_000;
         let damaged =
-            |name: &str, value| Found::of(&HashMap::from([(name.to_owned(), value)])).damaged_key(now);
+            |name: &str, value| Found::of(&HashMap::from([(name.to_owned(), value)]), now).damaged_key(now);
         assert_eq!(damaged(VERSION, bytes([0xff; 16])), Some(VERSION));
         assert_eq!(damaged(VERSION, bytes([0; 16])), Some(VERSION));
         assert_eq!(damaged(VERSION, text("words")), Some(VERSION));
@@ -281,12 +302,12 @@ mod tests {
         assert!(stored(1, u64::MAX) < stored(2, 0));
         assert!(stored(255, 0) < stored(256, 0));
         let item = HashMap::from([(VERSION.to_owned(), versioned(Version::new(7, 8)))]);
-        assert_eq!(Found::of(&item).version, Some(Version::new(7, 8)));
+        assert_eq!(Found::of(&item, 0).version, Some(Version::new(7, 8)));
     }
 
     #[test]
     fn what_is_of_another_type_is_no_entry() {
         let item = HashMap::from([(VALUE.to_owned(), text("words"))]);
-        assert!(Found::of(&item).entry(Key::parse("a").unwrap()).is_none());
+        assert!(Found::of(&item, 0).entry(Key::parse("a").unwrap()).is_none());
     }
 }

@@ -79,7 +79,7 @@ impl Core {
         if let Some(version) = found.version {
             self.shared.versions.seen(version, latest);
         }
-        Ok(Some(found).filter(|found| !found.is_over(&self.client.time)))
+        Ok(Some(found).filter(|found| !found.is_over()))
     }
 
     /// Returns the record of a lock, if it is held; an error if it is damaged.
@@ -88,7 +88,7 @@ impl Core {
         if let Some(attribute) = found.damaged_lock(self.client.time.latest()) {
             return Err(damaged("lock", name, attribute));
         }
-        Ok(Some(found).filter(|found| found.owner.is_some() && !found.is_over(&self.client.time)))
+        Ok(Some(found).filter(|found| found.owner.is_some() && !found.is_over()))
     }
 
     /// Ends the tasks in the background, and waits for what is still given back.

@@ -9,7 +9,7 @@ use crate::{
     client::{
         Lane,
         change::Changed,
-        item::{ENDS, Found, RENEWAL, TTL, number, primary_key},
+        item::{Asked, ENDS, Found, RENEWAL, TTL, number, primary_key},
         terms::Terms,
     },
     core::Core,
@@ -91,6 +91,7 @@ pub(crate) async fn delete(
     deadline: Deadline,
 ) -> Result<Answered<Option<Found>>> {
     let delete = || async {
+        let asked = Asked::now(&core.client.time);
         let delete = core
             .client
             .tables()
@@ -102,7 +103,7 @@ pub(crate) async fn delete(
             .set_expression_attribute_values(terms.values())
             .return_values(ReturnValue::AllOld);
         match delete.send().await {
-            Ok(answer) => Ok(answer.attributes().map(Found::of)),
+            Ok(answer) => Ok(answer.attributes().map(|item| asked.found(item))),
             Err(e) if code(&e) == Some("ConditionalCheckFailedException") => Ok(None),
             Err(e) => Err(Failure::from(e)),
         }

@@ -6,7 +6,7 @@ use crate::{
         cancelled::hindered,
         change::Changed,
         clock::Millis,
-        item::{ENDS, Found, LEASE, text},
+        item::{Asked, ENDS, Found, LEASE, text},
         terms::Terms,
         unique_id,
     },
@@ -115,13 +115,14 @@ impl Lease {
             }
             let token = unique_id();
             let send = || async {
+                let asked = Asked::now(&self.client.time);
                 let transact =
                     core.client.tables().transact_write_items().set_transact_items(Some(items.clone()));
                 match transact.client_request_token(&token).send().await {
                     Ok(_) => Ok(Vec::new()),
                     Err(e) => match e.as_service_error() {
                         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                            hindered(cancelled.cancellation_reasons())
+                            hindered(cancelled.cancellation_reasons(), asked)
                         }
                         _ => Err(Failure::from(e)),
                     },

@@ -3,7 +3,7 @@
 use crate::{
     client::{
         Lane,
-        item::{ENDS, Found, LEASE, last_end, primary_key, text},
+        item::{Asked, ENDS, LEASE, last_end, primary_key, text},
         terms::Terms,
     },
     core::Core,
@@ -62,6 +62,7 @@ impl Lease {
         let mut terms = Terms::default();
         let condition = terms.has_sound_end(last_end(time.latest()));
         let delete = || async {
+            let asked = Asked::now(time);
             let delete = core
                 .client
                 .tables()
@@ -74,10 +75,10 @@ impl Lease {
                 .return_values(ReturnValue::AllOld)
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
             match delete.send().await {
-                Ok(answer) => Ok(answer.attributes().map(Found::of)),
+                Ok(answer) => Ok(answer.attributes().map(|item| asked.found(item))),
                 Err(e) => match e.as_service_error() {
                     Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
-                        match failed.item().map(Found::of) {
+                        match failed.item().map(|item| asked.found(item)) {
                             Some(found) if found.has_odd_end(time.latest()) => {
                                 Err(Failure::refused(damaged("lease", &self.id, ENDS)))
                             }

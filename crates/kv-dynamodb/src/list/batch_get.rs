@@ -3,7 +3,7 @@
 use crate::{
     client::{
         Client,
-        item::{Found, Item, KEY, primary_key},
+        item::{Asked, Found, Item, KEY, primary_key},
     },
     error::{Failure, corrupt},
 };
@@ -33,6 +33,7 @@ pub(crate) async fn read_many(
             let ask = KeysAndAttributes::builder().set_keys(Some(left)).consistent_read(consistent).build();
             let ask = ask.map_err(|_| corrupt("the SDK refused a batch of keys"))?;
             let get = || async {
+                let asked = Asked::now(&client.time);
                 let get = client.tables().batch_get_item().request_items(&client.table, ask.clone());
                 let answer = get.send().await.map_err(Failure::from)?;
                 let found = answer.responses().and_then(|tables| tables.get(&client.table));
@@ -41,13 +42,13 @@ pub(crate) async fn read_many(
                 {
                     return Err(Failure::throttled());
                 }
-                Ok(answer)
+                Ok((answer, asked))
             };
-            let mut answer = client.call(RetrySafety::Read, deadline, get).await?;
+            let (mut answer, asked) = client.call(RetrySafety::Read, deadline, get).await?;
             let items = answer.responses.as_mut().and_then(|tables| tables.remove(&client.table));
             for item in items.unwrap_or_default() {
                 if let Some(key) = item.get(KEY).and_then(|key| key.as_s().ok()) {
-                    all.insert(key.clone(), Found::of(&item));
+                    all.insert(key.clone(), asked.found(&item));
                 }
             }
             let rest = answer.unprocessed_keys.as_mut().and_then(|tables| tables.remove(&client.table));

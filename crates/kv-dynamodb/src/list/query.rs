@@ -3,7 +3,7 @@
 use crate::{
     client::{
         Client,
-        item::{ENDS, Found, Item, KEY, PARTITION, VALUE, VERSION, text},
+        item::{Asked, ENDS, Found, Item, KEY, PARTITION, VALUE, VERSION, text},
         terms::Terms,
     },
     error::Failure,
@@ -41,6 +41,7 @@ pub(crate) async fn query(
     let projection = (!with_values).then(|| [k, terms.name(VERSION), terms.name(ENDS)].join(", "));
     let limit = most.map(|most| i32::try_from(most).unwrap_or(i32::MAX));
     let query = || async {
+        let asked = Asked::now(&client.time);
         let query = client
             .tables()
             .query()
@@ -52,11 +53,11 @@ pub(crate) async fn query(
             .set_expression_attribute_values(terms.values())
             .set_limit(limit)
             .consistent_read(consistent(read));
-        query.send().await.map_err(Failure::from)
+        Ok((query.send().await.map_err(Failure::from)?, asked))
     };
-    let answer = client.call(RetrySafety::Read, read.deadline, query).await?;
+    let (answer, asked) = client.call(RetrySafety::Read, read.deadline, query).await?;
     let name = |item: &Item| item.get(KEY).and_then(|key| key.as_s().ok()).cloned();
-    let rows = answer.items().iter().filter_map(|item| Some((name(item)?, Found::of(item)))).collect();
+    let rows = answer.items().iter().filter_map(|item| Some((name(item)?, asked.found(item)))).collect();
     let next = answer.last_evaluated_key().and_then(name).map(|last| Names::after(&last));
     let filtered = u64::try_from(answer.scanned_count() - answer.count()).unwrap_or(0);
     Ok(Rows { rows, next, filtered })

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{
-        item::{ENDS, Found, VERSION, primary_key},
+        item::{Asked, ENDS, Found, VERSION, primary_key},
         terms::Terms,
     },
     core::Core,
@@ -71,6 +71,7 @@ pub(crate) async fn read_item(
     let mut terms = Terms::default();
     let projection: Vec<_> = attributes.iter().map(|attribute| terms.name(attribute)).collect();
     let get = || async {
+        let asked = Asked::now(&core.client.time);
         let get = core
             .client
             .tables()
@@ -80,10 +81,10 @@ pub(crate) async fn read_item(
             .set_projection_expression((!projection.is_empty()).then(|| projection.join(", ")))
             .set_expression_attribute_names(terms.names())
             .consistent_read(consistent(options));
-        get.send().await.map_err(Failure::from)
+        Ok((get.send().await.map_err(Failure::from)?, asked))
     };
-    let answer = core.client.call(RetrySafety::Read, options.deadline, get).await?;
-    Ok(answer.item().map(Found::of))
+    let (answer, asked) = core.client.call(RetrySafety::Read, options.deadline, get).await?;
+    Ok(answer.item().map(|item| asked.found(item)))
 }
 
 /// Reads several items of one partition, by their sort keys.

@@ -3,7 +3,7 @@
 use crate::{
     client::{
         Lane, backoff,
-        item::{ENDS, Found, OWNER, TOKEN, TTL, VALUE, number, primary_key},
+        item::{Asked, ENDS, OWNER, TOKEN, TTL, VALUE, number, primary_key},
         terms::Terms,
     },
     error::{Failure, unknown_whether},
@@ -52,6 +52,7 @@ impl Attempt {
         // An item without a token was never a lock's record.
         let condition = format!("{ours} AND attribute_exists({token})");
         let give_back = || async {
+            let asked = Asked::now(&client.time);
             let update = client
                 .tables()
                 .update_item()
@@ -64,10 +65,10 @@ impl Attempt {
                 .return_values(ReturnValue::UpdatedOld)
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
             match update.send().await {
-                Ok(answer) => Ok(answer.attributes().map(Found::of)),
+                Ok(answer) => Ok(answer.attributes().map(|item| asked.found(item))),
                 Err(e) => match e.as_service_error() {
                     Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                        let found = failed.item().map(Found::of);
+                        let found = failed.item().map(|item| asked.found(item));
                         self.is_anybodys(found.as_ref()).map_err(Failure::refused)?;
                         Ok(None)
                     }

@@ -175,7 +175,7 @@ impl Teller {
     /// may have been renewed since. So it is not told, and the reader looks at the item.
     fn tell(&self, subject: Subject, now: Option<Found>, before: Option<Found>) {
         if self.is_told(&subject, now.iter().chain(&before)) {
-            let is_over = now.as_ref().is_some_and(|found| found.is_over(&self.client.time));
+            let is_over = now.as_ref().is_some_and(|found| found.is_over());
             self.expiries.set(subject.clone(), now.as_ref().and_then(|found| found.ends));
             if !is_over {
                 self.publish(subject, now, before);
@@ -275,7 +275,7 @@ impl Teller {
             // The stream tells what is deleted or was written anew, and may have told more by now.
             match found {
                 Some(found) if !self.is_told(subject, std::iter::once(found)) => {}
-                Some(found) if found.is_over(&self.client.time) => {
+                Some(found) if found.is_over() => {
                     self.publish(subject.clone(), None, Some(found.clone()));
                 }
                 Some(Found { ends: Some(at), .. }) => self.expiries.set_earlier(subject.clone(), *at),
@@ -305,8 +305,9 @@ impl RecordHandler<Record> for Teller {
         }
         let Some(key) = Names::parse(key) else { return };
         let subject = if is_data { Subject::Key(key) } else { Subject::Holder(key) };
+        let read_at = self.client.time.earliest();
         let image = |image: Option<&HashMap<String, AttributeValue>>| {
-            image.filter(|image| !image.is_empty()).map(Found::of)
+            image.filter(|image| !image.is_empty()).map(|image| Found::of(image, read_at))
         };
         self.tell(subject, image(change.new_image()), image(change.old_image()));
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     client::{
-        item::{Found, primary_key},
+        item::{Asked, primary_key},
         terms::Terms,
     },
     core::Core,
@@ -30,6 +30,7 @@ pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &Wri
         let mut terms = Terms::default();
         let clause = expected(core, &mut terms, key, expect, deadline).await?;
         let delete = || async {
+            let asked = Asked::now(&core.client.time);
             let delete = core
                 .client
                 .tables()
@@ -42,10 +43,10 @@ pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &Wri
                 .return_values(ReturnValue::AllOld)
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
             match delete.send().await {
-                Ok(answer) => Ok(Wrote::Done(answer.attributes().map(Found::of))),
+                Ok(answer) => Ok(Wrote::Done(answer.attributes().map(|item| asked.found(item)))),
                 Err(e) => match e.as_service_error() {
                     Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
-                        Ok(Wrote::Refused(failed.item().map(Found::of)))
+                        Ok(Wrote::Refused(failed.item().map(|item| asked.found(item))))
                     }
                     _ => Err(Failure::from(e)),
                 },
@@ -57,9 +58,7 @@ pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &Wri
                 if let Some(version) = found.as_ref().and_then(|found| found.version) {
                     core.shared.versions.seen(version, core.client.time.latest());
                 }
-                return Ok(
-                    found.is_some_and(|found| found.value.is_some() && !found.is_over(&core.client.time))
-                );
+                return Ok(found.is_some_and(|found| found.value.is_some() && !found.is_over()));
             }
             Wrote::Refused(found) => {
                 expect.check(core.living(key.as_str(), found)?.and_then(|found| found.version()))?;

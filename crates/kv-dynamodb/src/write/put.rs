@@ -2,7 +2,7 @@
 
 use crate::{
     client::{
-        item::{Found, Item, VERSION},
+        item::{Asked, Item, VERSION},
         terms::Terms,
     },
     core::Core,
@@ -79,6 +79,7 @@ async fn put_once(
     deadline: Deadline,
 ) -> Result<Wrote<()>> {
     let put = || async {
+        let asked = Asked::now(&core.client.time);
         let put = core
             .client
             .tables()
@@ -93,7 +94,7 @@ async fn put_once(
             Ok(_) => Ok(Wrote::Done(())),
             Err(e) => match e.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(Wrote::Refused(failed.item().map(Found::of)))
+                    Ok(Wrote::Refused(failed.item().map(|item| asked.found(item))))
                 }
                 _ => Err(Failure::from(e)),
             },

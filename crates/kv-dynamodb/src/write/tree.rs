@@ -43,7 +43,7 @@ pub(crate) async fn delete_batch(
     let ours = |(name, found): (String, Found)| Some((Names::parse(&name)?, found));
     let ours: Vec<_> = found.rows.into_iter().filter_map(ours).collect();
     // Damaged items go with the rest.
-    let living = ours.iter().filter(|(_, found)| !found.is_over(&core.client.time)).count();
+    let living = ours.iter().filter(|(_, found)| !found.is_over()).count();
     let deleted = ours.iter().map(|(key, _)| (key, TurnOf::Deletes));
     let _turn = Turn::of(&core.shared.turns, deleted, options.deadline).await;
     let mut deletions = JoinSet::new();

@@ -5,7 +5,7 @@ use crate::{
         Lane,
         cancelled::hindered,
         clock::Millis,
-        item::{Found, is_foreign, primary_key},
+        item::{Asked, Found, is_foreign, primary_key},
         terms::Terms,
         unique_id,
     },
@@ -229,6 +229,7 @@ impl<'a> Plan<'a> {
                 },
             };
             *kept() = Some(this.clone());
+            let asked = Asked::now(&client.time);
             let transact = client
                 .tables()
                 .transact_write_items()
@@ -239,7 +240,7 @@ impl<'a> Plan<'a> {
                 Err(e) => match e.as_service_error() {
                     Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                         let reasons = cancelled.cancellation_reasons();
-                        hindered(reasons).map(Ended::Cancelled)
+                        hindered(reasons, asked).map(Ended::Cancelled)
                     }
                     _ if code(&e) == Some("IdempotentParameterMismatchException") => Err(Failure::new(
                         Effect::Refused,

@@ -24,6 +24,8 @@ pub enum Trouble {
     Lost,
     /// The request arrives so much later.
     Late(Duration),
+    /// The request arrives, and its answer comes so much later.
+    Held(Duration),
     /// The request does not arrive; something that is not the service answers, with this status,
     /// type and text.
     Page(u16, &'static str, &'static str),
@@ -244,6 +246,10 @@ async fn serve(client: TcpStream, server: SocketAddr, state: &Mutex<State>) -> R
         match trouble {
             Some(Trouble::Lost) => return Ok(()),
             Some(Trouble::Ahead(time)) => answer.dated(Some(time)),
+            Some(Trouble::Held(time)) => {
+                answer.dated(ahead);
+                tokio::time::sleep(time).await;
+            }
             // The page has the date of another clock.
             Some(Trouble::Page(..)) => answer.dated(Some(Duration::from_secs(3600))),
             _ => answer.dated(ahead),
