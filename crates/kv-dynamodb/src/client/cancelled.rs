@@ -8,9 +8,10 @@ use aws_sdk_dynamodb::types::CancellationReason;
 use kv_core::{ErrorKind, backend::retry::Effect};
 
 /// Returns, for each action, the item that was found where its condition was not true; an error
-/// where something else hindered the transaction.
+/// where something else hindered the transaction, or where the answer does not say what did.
 pub(crate) fn hindered(
     reasons: &[CancellationReason],
+    actions: usize,
     asked: Asked<'_>,
 ) -> Result<Vec<Option<Option<Found>>>, Failure> {
     let mut found = Vec::with_capacity(reasons.len());
@@ -43,6 +44,11 @@ pub(crate) fn hindered(
             }
             Some(code) => return failed(Effect::Refused, ErrorKind::Other, code),
         }
+    }
+    // Without reasons it was cancelled all the same.
+    if found.len() != actions || found.iter().all(Option::is_none) {
+        let why = "DynamoDB: the transaction was cancelled, and the answer does not say why";
+        return Err(Failure::new(Effect::RefusedHere, ErrorKind::Unavailable, why));
     }
     Ok(found)
 }

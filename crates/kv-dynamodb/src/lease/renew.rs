@@ -119,19 +119,22 @@ impl Lease {
                 let transact =
                     core.client.tables().transact_write_items().set_transact_items(Some(items.clone()));
                 match transact.client_request_token(&token).send().await {
-                    Ok(_) => Ok(Vec::new()),
+                    Ok(_) => Ok(None),
                     Err(e) => match e.as_service_error() {
                         Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                            hindered(cancelled.cancellation_reasons(), asked)
+                            hindered(cancelled.cancellation_reasons(), items.len(), asked).map(Some)
                         }
                         _ => Err(Failure::from(e)),
                     },
                 }
             };
-            let hindered =
+            let answered =
                 core.client.answer(RetrySafety::Repeatable, Lane::KeepAlive, deadline, send).await?;
-            let mut hindered = hindered.answer.into_iter();
-            let is_done = hindered.len() == 0;
+            let Some(hindered) = answered.answer else {
+                keys.iter().for_each(|key| self.renewed(key, to, &Changed::Done));
+                return Ok(());
+            };
+            let mut hindered = hindered.into_iter();
             if let Some(Some(found)) = hindered.next() {
                 return self.record(found.as_ref(), to);
             }
@@ -139,12 +142,8 @@ impl Lease {
             for key in &keys {
                 match hindered.next().flatten() {
                     Some(found) => self.renewed(key, to, &Changed::Hindered(found)),
-                    None if is_done => self.renewed(key, to, &Changed::Done),
                     None => left.push(*key),
                 }
-            }
-            if is_done || left.len() == keys.len() {
-                return Ok(());
             }
             keys = left;
         }

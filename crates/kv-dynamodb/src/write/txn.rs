@@ -240,7 +240,7 @@ impl<'a> Plan<'a> {
                 Err(e) => match e.as_service_error() {
                     Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                         let reasons = cancelled.cancellation_reasons();
-                        hindered(reasons, asked).map(Ended::Cancelled)
+                        hindered(reasons, self.actions.len(), asked).map(Ended::Cancelled)
                     }
                     _ if code(&e) == Some("IdempotentParameterMismatchException") => Err(Failure::new(
                         Effect::Refused,
@@ -294,15 +294,15 @@ pub(crate) async fn transact(
             life.as_ref().map_or(Ok(()), |life| life.begin(write.key()))?;
         }
         let (ended, made, is_repeat) = plan.send(&versions, deadline).await?;
-        let hindered = match ended {
-            Ended::Done => Vec::new(),
-            Ended::Cancelled(hindered) => hindered,
+        let (is_done, hindered) = match ended {
+            Ended::Done => (true, Vec::new()),
+            Ended::Cancelled(hindered) => (false, hindered),
         };
         let ours = plan.actions.iter().zip(&hindered).any(|(action, found)| {
             let put = action.write.and_then(|n| versions[n]);
             put.is_some() && found.as_ref().and_then(|found| found.as_ref()?.version) == put
         });
-        if hindered.is_empty() || ours {
+        if is_done || ours {
             drop(turn);
             let mut written = Vec::with_capacity(versions.len());
             for ((life, version), write) in plan.lives.iter().zip(versions).zip(&transaction.writes) {
