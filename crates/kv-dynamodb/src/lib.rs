@@ -55,7 +55,9 @@
 //!   the keys that it found.
 //! * Locks are not fair, and contenders poll: one request for up to a hundred locks that a store
 //!   waits for, four times a second. The record of a released lock stays for a day, because it
-//!   holds the token.
+//!   holds the token. A contender that leaves without an answer to a request sets that token, once
+//!   the lock is free, so that the request gets no lock when it arrives later; until then, and for
+//!   the lock's TTL at most, it asks about twice a second.
 //! * A lock's token is the service's time in milliseconds, at the latest that it may be, or one
 //!   more than the last token; so tokens go up even where the table went back to an older copy. A
 //!   client that takes a lock that another process acquired a moment ago, and knows the time less

@@ -206,6 +206,72 @@ async fn what_others_saw_end_is_not_said_to_have_been_alive_at_its_revocation() 
     Ok(())
 }
 
+/// Waits until this moment after `began`, and returns who holds the lock then.
+async fn holder_after(kv: &Kv, began: Instant, seconds: u64) -> Result<Option<kv_core::Holder>, Failure> {
+    tokio::time::sleep_until((began + Duration::from_secs(seconds)).into()).await;
+    Ok(kv.lock_holder("l").await?)
+}
+
+/// The first request of a contender that heard from the repeat that another holds the lock
+/// arrives when the lock is free: nobody would have it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_request_takes_no_lock_for_who_was_told_that_another_has_it() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    let held = other.new_lock("l").ttl(MINUTE).acquire().await?;
+    front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(4)), 1);
+    let began = Instant::now();
+    assert!(kv.new_lock("l").ttl(MINUTE).try_acquire().await?.is_none());
+    tokio::time::sleep_until((began + Duration::from_secs(3)).into()).await;
+    assert!(held.release().await?);
+    assert_eq!(holder_after(&other, began, 6).await?, None, "nobody has it");
+    assert!(other.new_lock("l").try_acquire().await?.is_some());
+    Ok(())
+}
+
+/// The same, where the contender waits, and gives up before its request arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_request_takes_no_lock_for_who_has_given_up() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    let held = other.new_lock("l").ttl(MINUTE).acquire().await?;
+    front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(4)), 1);
+    let began = Instant::now();
+    let waits = kv.new_lock("l").ttl(MINUTE).acquire();
+    assert!(tokio::time::timeout(Duration::from_secs(3), waits).await.is_err());
+    assert!(held.release().await?);
+    assert_eq!(holder_after(&other, began, 6).await?, None, "nobody has it");
+    Ok(())
+}
+
+/// The same, where no answer came in time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_request_takes_no_lock_for_who_heard_no_answer() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(3)), 6);
+    let began = Instant::now();
+    let asks = kv.new_lock("l").ttl(MINUTE).deadline(Duration::from_secs(1)).try_acquire();
+    assert_eq!(asks.await.expect_err("no answer came").kind(), ErrorKind::OutcomeUnknown);
+    assert_eq!(holder_after(&other, began, 7).await?, None, "nobody has it");
+    // What was made sure of is not asked for again and again.
+    front.counted();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(front.counted(), []);
+    Ok(())
+}
+
+/// Of two requests the first gets the lock, and the second arrives when it is given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_request_takes_no_lock_that_was_given_back() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    front.trouble("UpdateItem", Trouble::Lost, 1);
+    front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(4)), 1);
+    let began = Instant::now();
+    let guard = kv.new_lock("l").ttl(MINUTE).try_acquire().await?.ok_or("it is free")?;
+    assert!(guard.release().await?);
+    assert!(began.elapsed() < Duration::from_secs(4), "the second request has arrived");
+    assert_eq!(holder_after(&other, began, 6).await?, None, "nobody has it");
+    Ok(())
+}
+
 /// An answer that comes late tells what was there when it was asked for, and not that it has ended
 /// since: it may have been renewed.
 #[tokio::test(flavor = "multi_thread")]

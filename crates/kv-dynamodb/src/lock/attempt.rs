@@ -2,6 +2,7 @@
 
 use crate::{
     client::{
+        clock::Millis,
         item::{Found, OWNER},
         unique_id,
     },
@@ -33,6 +34,9 @@ pub(super) struct Attempt {
     /// The tokens of the requests for the lock that may still take effect, and the moment at which
     /// each was sent.
     asked: Mutex<Vec<(u64, Instant)>>,
+    /// Until this moment of the service's time a request may hold the lock that arrives late;
+    /// `None` where none is on its way.
+    doubt: Mutex<Option<Millis>>,
     /// Until this moment of this machine's clock nobody else can have the lock.
     held_until: Mutex<Instant>,
     /// Counts the renewals that were begun.
@@ -50,6 +54,7 @@ impl Attempt {
             value: options.value.clone(),
             each_request: options.each_request,
             asked: Mutex::default(),
+            doubt: Mutex::default(),
             held_until: Mutex::new(core.client.time.local().now()),
             renewals: AtomicU64::new(0),
         }
@@ -73,6 +78,30 @@ impl Attempt {
 
     pub(super) fn asked_at(&self, token: u64) -> Option<Instant> {
         self.asked().iter().find(|(of, _)| *of == token).map(|(_, since)| *since)
+    }
+
+    /// Returns the greatest token that was asked for.
+    pub(super) fn last_token(&self) -> u64 {
+        self.asked().last().map_or(0, |(token, _)| *token)
+    }
+
+    /// Notes that a request that was sent may arrive at any time.
+    pub(super) fn doubts(&self) {
+        *self.doubt.lock() = Some(self.core.client.time.end_of(self.ttl));
+    }
+
+    /// Notes the token of the lock's record. A request with this token, or a lower one, does not
+    /// get the lock any more.
+    pub(super) fn seen(&self, token: u64) {
+        if token >= self.last_token() {
+            *self.doubt.lock() = None;
+        }
+    }
+
+    /// Tells whether a request that arrives late can get the lock.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        let until = *self.doubt.lock();
+        until.is_some_and(|until| !self.core.client.time.is_over(until))
     }
 
     /// Notes that a request that was sent at `since` has granted or renewed the lock.

@@ -53,14 +53,39 @@ enum Asked {
     Held(Option<Millis>),
 }
 
+/// A caller that asks for the lock. When it leaves without the lock, it sees to it that no request
+/// of its own gets the lock for nobody.
+struct Asking {
+    attempt: Arc<Attempt>,
+    has_got: bool,
+}
+
+impl Asking {
+    /// Leaves with the lock, whose release sees to that.
+    fn got(mut self, lock: Acquired) -> Option<Acquired> {
+        self.has_got = true;
+        Some(lock)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if !self.has_got && self.attempt.is_in_doubt() {
+            let attempt = self.attempt.clone();
+            drop(self.attempt.core.tasks.undo_repeatable(move || attempt.clone().settle()));
+        }
+    }
+}
+
 /// Does [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
     let attempt = Arc::new(Attempt::new(core, name, ttl, options));
+    let asking = Asking { attempt: attempt.clone(), has_got: false };
     if !options.wait {
-        return match attempt.clone().ask().await? {
-            Asked::Got(lock) => Ok(Some(lock)),
+        return match attempt.ask().await? {
+            Asked::Got(lock) => Ok(asking.got(lock)),
             Asked::Held(_) => Ok(None),
         };
     }
@@ -71,7 +96,7 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
         match attempt.clone().ask().await? {
             Asked::Got(lock) => {
                 drop(turn);
-                return Ok(Some(lock));
+                return Ok(asking.got(lock));
             }
             Asked::Held(ends) => wait.free(ends).await,
         }
@@ -91,14 +116,12 @@ impl Attempt {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let attempt = self.clone();
         self.core.tasks.spawn(async move {
-            let asked = attempt.clone().enter().await;
-            let unknown = matches!(&asked, Err(e) if e.kind() == ErrorKind::OutcomeUnknown);
-            // A lock that no caller takes is released: here, or by its drop.
-            if let Err(Ok(Asked::Got(lock))) = answer.send(asked) {
-                lock.release.run().await?;
-            }
-            if unknown {
-                attempt.release().await?;
+            match answer.send(attempt.clone().enter().await) {
+                // The caller goes on with it.
+                Ok(()) => {}
+                // A lock that no caller takes is released: here, or by its drop.
+                Err(Ok(Asked::Got(lock))) => drop(lock.release.run().await?),
+                Err(_) => drop(attempt.settle().await?),
             }
             Ok(())
         });
@@ -113,12 +136,22 @@ impl Attempt {
         fresh_time(&self.core, self.deadline()).await?;
         let (client, deadline) = (&self.core.client, self.deadline());
         loop {
-            let found = match client.call(RetrySafety::Repeatable, deadline, || self.take()).await? {
-                Took::Done(token, since) => return Ok(Asked::Got(self.clone().held(token, since))),
+            let take = || self.take();
+            let answered = client.answer(RetrySafety::Repeatable, Lane::Calls, deadline, take).await;
+            let is_unknown = |e: &Error| e.kind() == ErrorKind::OutcomeUnknown;
+            if answered.as_ref().map_or_else(is_unknown, |answered| answered.is_repeat) {
+                self.doubts();
+            }
+            let found = match answered?.answer {
+                Took::Done(token, since) => {
+                    self.seen(token);
+                    return Ok(Asked::Got(self.clone().held(token, since)));
+                }
                 Took::Hindered(found) => found,
             };
             let found = found.ok_or_else(|| corrupt("the service answered nothing of a lock's record"))?;
             self.core.shared.tokens.seen(found.token.unwrap_or_default(), client.time.latest());
+            self.seen(found.token.unwrap_or_default());
             let ours = found.token.filter(|_| self.is_ours(&found));
             if let Some((token, since)) = ours.and_then(|token| Some((token, self.asked_at(token)?))) {
                 // An earlier request, whose answer was lost, has got the lock.
