@@ -105,10 +105,10 @@
 //! requests, which took no effect. If the answer to a transaction was lost, and its repeat is
 //! cancelled, the outcome is `OutcomeUnknown`: the first attempt may still be done. A put or
 //! delete is sent once; when the answer to a put is lost, one read tells whether its version,
-//! which no other write has, is there. At most 64 requests of a store are under way at once,
-//! besides 16 that keep locks and leases, which never wait behind calls, and 32 for the keys of
-//! large leases. A put that was answered more than a second after it was sent is told what is left
-//! of its TTL.
+//! which no other write has, is there. At most 64 requests of a store are under way at once in each
+//! runtime, besides 16 that keep locks and leases, which never wait behind calls, and 32 for the
+//! keys of large leases. A put that was answered more than a second after it was sent is told what
+//! is left of its TTL.
 //!
 //! An answer counts as the service's when it has `x-amzn-RequestId`, `x-amz-crc32` or the type
 //! `application/x-amz-json-1.0`. Any other answer, with whatever status, counts as no answer.

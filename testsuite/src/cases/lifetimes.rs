@@ -25,7 +25,7 @@ cases! {
     "runtime.outlived/first_used": "a handle that others used first, in a runtime that ended, works in the one it was opened in" => outlived::first_used,
     "runtime.outlived/held": "what was held in a runtime that ended is known to be lost: `is_held()` and `lost()` say the same" => outlived::held,
     "runtime.outlived/dropped": "a guard, a wait and a lease that are dropped just as their runtime ends go within their TTL and its lateness, whatever else the handle holds" => cut_off::dropped,
-    "runtime.outlived/stands_still": "a handle works in other runtimes while the one that opened it stands still, and there when that goes on" => stands_still::others_go_on,
+    "runtime.outlived/stands_still": "a handle works in other runtimes while the one that opened it stands still, in the middle of its calls, and there when that goes on" => stands_still::others_go_on,
 }
 
 async fn dropped_meanwhile(t: Trial) -> Verdict {

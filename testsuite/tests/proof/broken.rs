@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) taken: Mutex<BTreeSet<(Arc<str>, Key)>>,
     /// Tells whether the server has no room.
     pub(crate) full: AtomicBool,
+    /// The places of reads that are under way.
+    places: OnceLock<sync::Semaphore>,
 }
 
 pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -101,6 +103,17 @@ impl Broken {
     /// Tells whether it is the turn of a fault that shows at every `nth` call.
     pub(crate) fn every(&self, nth: u64) -> bool {
         self.state.turn.fetch_add(1, Relaxed) % nth == nth - 1
+    }
+
+    /// Waits for a place for a read, and gives way to others then.
+    async fn place(&self, deadline: Deadline) -> Result<Option<sync::SemaphorePermit<'_>>> {
+        if self.fault != Fault::QueuesAllRuntimes {
+            return Ok(None);
+        }
+        let places = self.state.places.get_or_init(|| sync::Semaphore::new(64));
+        let place = deadline.limit(places.acquire()).await.and_then(std::result::Result::ok);
+        tokio::task::yield_now().await;
+        place.map(Some).ok_or_else(|| Error::new(ErrorKind::Timeout, "all places are taken"))
     }
 
     fn memory(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
@@ -272,6 +285,7 @@ impl Store for Broken {
         if self.fault == Fault::ClosesForAll && self.state.closed.load(Relaxed) {
             return Err(Error::new(ErrorKind::Closed, "somebody closed it"));
         }
+        let _place = self.place(options.deadline).await?;
         let key = self.spelt(key);
         let found = self.store().get(&key, options).await?;
         match self.fault {

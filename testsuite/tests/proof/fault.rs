@@ -183,6 +183,7 @@ faults! {
     GivesBackLater, "what is given back is gone a moment later": "close.gives_back/dropped_meanwhile";
     LivesInTheFirstRuntime, "watches work as long as the runtime that first used the handle": "runtime.outlived/opened" "runtime.outlived/first_used" "runtime.outlived/held";
     ReadsInTheFirstRuntime, "watches are read in the runtime that first used the handle, and stand still with it": "runtime.outlived/stands_still";
+    QueuesAllRuntimes, "reads of all runtimes share the places of those that are under way": "runtime.outlived/stands_still";
     HangsOnTheFirstRuntime, "a lock is renewed in the runtime that first used the handle, whatever became of its own": "runtime.outlived/dropped";
     ForgetsWhatWasCut, "what was being given back when its runtime ended is forgotten": "close.gives_back/cut_off";
     // Full servers

@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::identity::{
 };
 use kv_core::{
     Error, ErrorKind,
-    backend::{Mutex, retry::Effect},
+    backend::{ByRuntime, Mutex, retry::Effect},
 };
 use std::{
     fmt,
@@ -45,10 +45,21 @@ struct Refused {
 struct State {
     /// Counts how many times the credentials were fetched anew.
     round: usize,
-    /// Gives the credentials, from files and environment as they were when this provider was made.
-    provider: Option<SharedCredentialsProvider>,
-    cache: SharedIdentityCache,
+    places: ByRuntime<Arc<Place>>,
     last: Option<Credentials>,
+}
+
+/// The part of one runtime: whoever waited for what another one fetches would stand still with it.
+struct Place {
+    /// Gives the credentials, from files and environment as they were when this provider was made.
+    provider: Mutex<Option<SharedCredentialsProvider>>,
+    cache: SharedIdentityCache,
+}
+
+impl Place {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { provider: Mutex::default(), cache: IdentityCache::lazy().build() })
+    }
 }
 
 /// Makes a loader with the region and profile that the settings gave; the environment gives the
@@ -66,7 +77,7 @@ pub(crate) fn loader(region: Option<&str>, profile: Option<&str>) -> ConfigLoade
 
 impl Login {
     pub(crate) fn new(given: Option<Credentials>, region: Option<String>, profile: Option<String>) -> Self {
-        let state = State { round: 0, provider: None, cache: IdentityCache::lazy().build(), last: None };
+        let state = State { round: 0, places: ByRuntime::new(), last: None };
         Self(Arc::new(Inner { given, region, profile, state: Mutex::new(state) }))
     }
 
@@ -74,11 +85,17 @@ impl Login {
         self.0.state.lock()
     }
 
+    fn place(&self) -> Arc<Place> {
+        // Outside of a runtime nothing is kept.
+        self.state().places.here(Place::new).unwrap_or_else(|_| Place::new())
+    }
+
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
         if let Some(given) = &self.0.given {
             return Ok(given.clone());
         }
-        let there = self.state().provider.clone();
+        let place = self.place();
+        let there = place.provider.lock().clone();
         let provider = match there {
             Some(provider) => provider,
             None => {
@@ -89,8 +106,8 @@ impl Login {
             }
         };
         let credentials = provider.provide_credentials().await?;
-        let mut state = self.state();
-        (state.provider, state.last) = (Some(provider), Some(credentials.clone()));
+        *place.provider.lock() = Some(provider);
+        self.state().last = Some(credentials.clone());
         Ok(credentials)
     }
 
@@ -100,8 +117,7 @@ impl Login {
         let mut state = self.state();
         if state.round == round {
             state.round += 1;
-            state.provider = None;
-            state.cache = IdentityCache::lazy().build();
+            state.places = ByRuntime::new();
         }
     }
 
@@ -179,7 +195,7 @@ impl ResolveCachedIdentity for Login {
         components: &'a RuntimeComponents,
         bag: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
-        let cache = self.state().cache.clone();
+        let cache = self.place().cache.clone();
         IdentityFuture::new(async move { cache.resolve_cached_identity(resolver, components, bag).await })
     }
 }

@@ -29,10 +29,11 @@ use kv_core::{
     },
     driver::Deadline,
 };
-use std::{fmt, future::Future, pin::pin, time::Duration};
+use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
-/// The most requests of each lane that are under way at once; each has a connection of its own.
+/// The most requests of each lane that are under way at once in one runtime; each has a connection
+/// of its own.
 const MAX_CALLS: usize = 64;
 const MAX_KEEP_ALIVES: usize = 16;
 const MAX_LEASE_KEYS: usize = 32;
@@ -48,6 +49,7 @@ pub(crate) enum Lane {
     LeaseKeys,
 }
 
+/// The lanes of one runtime: requests of another one that stands still would keep their places.
 struct Lanes {
     calls: Semaphore,
     keep_alives: Semaphore,
@@ -55,6 +57,14 @@ struct Lanes {
 }
 
 impl Lanes {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            calls: Semaphore::new(MAX_CALLS),
+            keep_alives: Semaphore::new(MAX_KEEP_ALIVES),
+            lease_keys: Semaphore::new(MAX_LEASE_KEYS),
+        })
+    }
+
     fn of(&self, lane: Lane) -> &Semaphore {
         match lane {
             Lane::Calls => &self.calls,
@@ -66,7 +76,7 @@ impl Lanes {
 
 /// The parts that every attempt passes on its way to the service.
 struct Service {
-    lanes: Lanes,
+    lanes: ByRuntime<Arc<Lanes>>,
     login: Login,
 }
 
@@ -105,12 +115,7 @@ pub(crate) fn unique_id() -> String {
 
 impl Client {
     pub(crate) fn new(configs: Configs, table: String, time: ServiceTime, login: Login) -> Self {
-        let lanes = Lanes {
-            calls: Semaphore::new(MAX_CALLS),
-            keep_alives: Semaphore::new(MAX_KEEP_ALIVES),
-            lease_keys: Semaphore::new(MAX_LEASE_KEYS),
-        };
-        let service = Servers::one(Service { lanes, login }).with_backoff(backoff());
+        let service = Servers::one(Service { lanes: ByRuntime::new(), login }).with_backoff(backoff());
         Self { configs, sdks: ByRuntime::new(), table, time, service }
     }
 
@@ -183,8 +188,10 @@ impl Client {
 
     /// Refuses all requests that still wait in their lane.
     pub(crate) fn close(&self) {
-        let Lanes { calls, keep_alives, lease_keys } = &self.service.preferred().lanes;
-        [calls, keep_alives, lease_keys].into_iter().for_each(Semaphore::close);
+        for lanes in self.service.preferred().lanes.close() {
+            let Lanes { calls, keep_alives, lease_keys } = &*lanes;
+            [calls, keep_alives, lease_keys].into_iter().for_each(Semaphore::close);
+        }
     }
 }
 
@@ -200,6 +207,7 @@ where
     F: Future<Output = Result<T, Failure>> + Send,
 {
     let Service { lanes, login } = attempt.server;
+    let lanes = lanes.here(Lanes::new).map_err(|e| RequestError::new(Effect::Refused, e))?;
     let _slot = match before(attempt.deadline, lanes.of(lane).acquire()).await {
         Some(Ok(slot)) => slot,
         Some(Err(_)) => return Err(RequestError::new(Effect::Refused, closed())),

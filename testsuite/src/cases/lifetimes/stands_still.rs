@@ -12,12 +12,23 @@ use crate::{
 };
 use futures::FutureExt;
 use kv_core::{Kv, Watching};
-use std::{future::Future, sync::mpsc, time::Duration};
+use std::{
+    future::{Future, IntoFuture, poll_fn},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    time::Duration,
+};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::oneshot,
-    task::AbortHandle,
+    task::{AbortHandle, yield_now},
 };
+
+/// The number of calls that are left half done: more than any backend lets be under way at once.
+const CALLS: usize = 100;
 
 type Work = Box<dyn FnOnce(&Runtime) + Send>;
 
@@ -74,7 +85,25 @@ struct Left {
     waits: Option<AbortHandle>,
 }
 
-/// Opens a handle, uses all of it, and leaves a watch and a wait for a lock.
+/// Begins calls, and leaves each after its first poll.
+async fn leave_calls(kv: &Kv) {
+    let begun = Arc::<AtomicUsize>::default();
+    for n in 0..CALLS {
+        let (mut get, begun, mut is_new) = (kv.get(format!("d/{n}")).into_future(), begun.clone(), true);
+        tokio::spawn(poll_fn(move |cx| {
+            let answer = get.as_mut().poll(cx);
+            if std::mem::take(&mut is_new) {
+                begun.fetch_add(1, SeqCst);
+            }
+            answer.map(drop)
+        }));
+    }
+    while begun.load(SeqCst) < CALLS {
+        yield_now().await;
+    }
+}
+
+/// Opens a handle, uses all of it, and leaves a watch, a wait for a lock, and calls.
 async fn opened(t: Trial) -> Result<Left, Failure> {
     let kv = t.open().await?;
     give_back(use_all(&t, &kv, "in the one that will stand still").await?).await;
@@ -89,6 +118,7 @@ async fn opened(t: Trial) -> Result<Left, Failure> {
         in_line(&kv, &mut waiting).await?;
         waits = Some(tokio::spawn(waiting).abort_handle());
     }
+    leave_calls(&kv).await;
     Ok(Left { kv, tree, waits })
 }
 
