@@ -3,6 +3,7 @@
 use super::{Does, Kv, Lease, awaitable, deadline, part::Part};
 use crate::{
     Bytes, Condition, Directory, Error, ErrorKind, Fence, Key, Result, Version, Written,
+    backend::retry::outcome_unknown,
     driver::{Deadline, Decision, Expect, PutOptions, Store, Transaction, Write, WriteOptions},
 };
 use std::time::Duration;
@@ -271,7 +272,8 @@ pub(super) fn lock_lost(fence: &Fence) -> Error {
 ///
 /// # Errors
 /// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O;
-/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer was lost: call it again.
+/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer was lost, and when a batch failed
+/// after others had deleted something; the cause tells why: call it again.
 #[derive(Debug)]
 #[must_use = "a call does nothing until it is awaited"]
 pub struct DeleteTree {
@@ -300,7 +302,12 @@ impl DeleteTree {
         loop {
             let (store, deadline) = self.kv.begin(self.within);
             let options = WriteOptions { deadline };
-            let batch = store.delete_tree(&whole, from.as_ref(), &options);
+            let has_deleted = count != Some(0);
+            let batch = async {
+                let batch = store.delete_tree(&whole, from.as_ref(), &options).await;
+                // Something is deleted by now, whatever this batch says of itself.
+                batch.map_err(|e| if has_deleted { outcome_unknown(e) } else { e })
+            };
             let batch = self.kv.call("delete_tree", name, Does::Write, deadline, batch).await?;
             count = count.zip(batch.deleted).map(|(sum, more)| sum + more);
             from = batch.next;

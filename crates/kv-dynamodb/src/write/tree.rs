@@ -17,10 +17,16 @@ use crate::{
 use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
 use kv_core::{
     Directory, Result,
-    backend::retry::RetrySafety,
+    backend::retry::{RetrySafety, outcome_unknown},
     driver::{Batch, Cursor, Deadline, ReadOptions, WriteOptions},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tokio::task::JoinSet;
 
 /// The most keys of one batch of a deletion, and of one request in it.
@@ -44,12 +50,12 @@ pub(crate) async fn delete_batch(
     let ours: Vec<_> = found.rows.into_iter().filter_map(ours).collect();
     // Damaged items go with the rest.
     let living = ours.iter().filter(|(_, found)| !found.is_over()).count();
-    let deleted = ours.iter().map(|(key, _)| (key, TurnOf::Deletes));
-    let _turn = Turn::of(&core.shared.turns, deleted, options.deadline).await;
-    let mut deletions = JoinSet::new();
+    let deletes = ours.iter().map(|(key, _)| (key, TurnOf::Deletes));
+    let _turn = Turn::of(&core.shared.turns, deletes, options.deadline).await;
+    let (mut deletions, deleted) = (JoinSet::new(), Arc::<AtomicBool>::default());
     for keys in ours.chunks(DELETIONS) {
         let keys: Vec<_> = keys.iter().map(|(key, _)| primary_key(partition, key.as_str())).collect();
-        deletions.spawn(delete_all(client.clone(), keys, options.deadline));
+        deletions.spawn(delete_all(client.clone(), keys, deleted.clone(), options.deadline));
     }
     let mut failed = None;
     while let Some(done) = deletions.join_next().await {
@@ -57,6 +63,8 @@ pub(crate) async fn delete_batch(
         failed = failed.or(done.err());
     }
     match failed {
+        // The batch was done in part.
+        Some(e) if deleted.load(Ordering::Relaxed) => Err(outcome_unknown(e)),
         Some(e) => Err(e),
         None => Ok(Batch {
             deleted: u64::try_from(living).ok(),
@@ -65,7 +73,13 @@ pub(crate) async fn delete_batch(
     }
 }
 
-async fn delete_all(client: Arc<Client>, keys: Vec<Item>, deadline: Deadline) -> Result<()> {
+/// Deletes these keys; sets `deleted` once one of them is deleted.
+async fn delete_all(
+    client: Arc<Client>,
+    keys: Vec<Item>,
+    deleted: Arc<AtomicBool>,
+    deadline: Deadline,
+) -> Result<()> {
     let delete = |key: &Item| {
         let delete = DeleteRequest::builder().set_key(Some(key.clone())).build();
         Ok(WriteRequest::builder()
@@ -85,6 +99,7 @@ async fn delete_all(client: Arc<Client>, keys: Vec<Item>, deadline: Deadline) ->
             if rest.len() == left.len() { Err(Failure::throttled()) } else { Ok(rest) }
         };
         left = client.call(RetrySafety::Write, deadline, write).await?;
+        deleted.store(true, Ordering::Relaxed);
     }
     Ok(())
 }
