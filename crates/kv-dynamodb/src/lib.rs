@@ -40,12 +40,15 @@
 //! TTL, whatever the dates of clients, and everything ends at most three seconds and a hundredth of
 //! its TTL after it. An item
 //! stays in the table for [`Config::slack`] longer, a day, before the service may delete it. A
-//! client that has had no answer for half a minute asks for the time before a put with a TTL.
+//! client that has had no answer for half a minute asks for the time before a put with a TTL and
+//! before a write with a condition, and after an hour before every put. A proxy that sets a `Date`
+//! of its own in the service's answers becomes the clock.
 //!
 //! # Limits
 //! * TTLs are at least three seconds. A renewal of a lease costs a write for each of its keys: a
 //!   transactional one, all in one request, for up to 99 keys, and for more keys a request for
-//!   each.
+//!   each. A lease is renewed each third of its TTL, and a partition takes 1,000 writes a second:
+//!   so it can hold about 250 keys for each second of its TTL.
 //! * A value has at most 396 KiB: 400 KiB less 4 for keys and attributes. A transaction has at
 //!   most 100 items and 3.6 MiB.
 //! * A store is one partition key, which the service splits only slowly: count on 1,000 writes and
@@ -64,7 +67,8 @@
 //!   well than that process, may need a second request.
 //! * Versions of a key go up with its writes. Where the key is deleted and made anew within a
 //!   second by another process, or while an older put of it hangs, they may go back; none is ever
-//!   given out twice.
+//!   given out twice. The second grows by a hundredth of the time for which the process that wrote
+//!   it first had heard no answer: by 36 seconds at most, after an hour.
 //! * A lease can be used by every handle of its process that was opened on the same table and
 //!   prefix, and by no other process.
 //! * A table with a local index takes 10 GB for each prefix; writes beyond that are

@@ -8,7 +8,7 @@ use common::{
     front::{Front, Trouble},
     single,
 };
-use kv_core::{ErrorKind, Kv, WatchEvent};
+use kv_core::{ErrorKind, Kv, WatchEvent, backend::Clock};
 use kv_dynamodb::Config;
 use kv_testsuite::Failure;
 use std::{future::IntoFuture, path::Path, process::Command, time::Duration};
@@ -257,6 +257,68 @@ fn the_first_write_after_a_standstill_is_done_or_was_not_sent() -> Result<(), Fa
         let found = still.block_on(async { kv.get("a").await })?.ok_or("it is there")?;
         assert_eq!(found.text(), Some(n.to_string().as_str()));
         still.block_on(async { kv.delete("b").await })?;
+    }
+    Ok(())
+}
+
+/// Returns a handle with a clock that the test moves, and one whose clock goes on; both know the
+/// time from the front.
+async fn idle_and_busy(front: &Front, clock: &Clock) -> Result<(Kv, Kv), Failure> {
+    let idle = config(front.address, TABLE).create(true).clock(clock.clone()).open().await?;
+    Ok((idle, config(front.address, TABLE).open().await?))
+}
+
+/// Sets the service's clock ahead; returns when the handle knows it.
+async fn ahead(front: &Front, by: Duration, busy: &Kv) -> Result<(), Failure> {
+    front.ahead(by);
+    for _ in 0..3 {
+        busy.health().await?;
+    }
+    Ok(())
+}
+
+/// A handle that heard no answer for months knows the time only roughly, and versions are made of
+/// it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_after_months_without_an_answer_is_sound() -> Result<(), Failure> {
+    let (node, clock) = (single().await?, Clock::manual());
+    let front = Front::new(node.address).await?;
+    let (kv, other) = idle_and_busy(&front, &clock).await?;
+    let months = |n: u32| Duration::from_secs(101 * 24 * 60 * 60) * n;
+    for (n, key) in (1..).zip(["put", "transact", "taken"]) {
+        clock.advance(months(1));
+        ahead(&front, months(n), &other).await?;
+        let guard = match key {
+            "put" => kv.put(key, "").await.map(|_| None)?,
+            "transact" => kv.transact().then(kv.put(key, "")).await.map(|_| None)?,
+            _ => kv.new_lock(key).try_acquire().await?,
+        };
+        assert_eq!(other.get(key).await?.is_some(), guard.is_none(), "{key}");
+        assert_eq!(other.lock_holder(key).await?.is_some(), guard.is_some(), "{key}");
+    }
+    Ok(())
+}
+
+/// A condition is not true of a key that has ended, for a handle either that heard no answer for
+/// minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_meanwhile_is_not_written_at_its_version() -> Result<(), Failure> {
+    let (node, clock, seconds) = (single().await?, Clock::manual(), Duration::from_secs);
+    let front = Front::new(node.address).await?;
+    let (kv, other) = idle_and_busy(&front, &clock).await?;
+    for (turn, by) in [("transact", 0), ("put", 601)] {
+        ahead(&front, seconds(by + 595), &other).await?;
+        let version = other.put("a", "1").ttl(seconds(3)).await?.version;
+        ahead(&front, seconds(by + 601), &other).await?;
+        assert!(!other.exists("a").await?);
+        clock.advance(seconds(601));
+        let is_written = match turn {
+            "transact" => {
+                kv.transact().when_version("a", version).then(kv.put("b", "")).await?.is_committed()
+            }
+            _ => kv.atomic_put("a", "2", Some(version)).await.is_ok(),
+        };
+        assert!(!is_written, "{turn}: others saw its end");
     }
     Ok(())
 }

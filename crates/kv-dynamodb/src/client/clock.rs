@@ -17,8 +17,10 @@ const DRIFT: u64 = 100;
 /// The uncertainty of one date, which has whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: u64 = 1_000_000;
-/// The age at which bounds that no answer has renewed are too wide to write by.
+/// The age at which bounds that no answer has renewed are too wide to tell an end by.
 const STALE: Duration = Duration::from_secs(30);
+/// The age at which they are too wide to make a version by.
+const ROUGH: Duration = Duration::from_secs(60 * 60);
 
 /// A moment of the service's time: milliseconds since 1970.
 pub(crate) type Millis = u64;
@@ -106,7 +108,16 @@ impl ServiceTime {
 
     /// Tells whether no answer has told the time for too long, or ever.
     pub(crate) fn is_stale(&self) -> bool {
-        self.bounds().is_none_or(|known| self.local.now().since(known.at) > STALE)
+        self.is_older_than(STALE)
+    }
+
+    /// Tells whether no answer has told the time for so long that versions would be far ahead.
+    pub(crate) fn is_rough(&self) -> bool {
+        self.is_older_than(ROUGH)
+    }
+
+    fn is_older_than(&self, age: Duration) -> bool {
+        self.bounds().is_none_or(|known| self.local.now().since(known.at) > age)
     }
 
     /// Tells whether an answer has told the time.

@@ -40,7 +40,8 @@ impl Life {
             _ => None,
         };
         let lease = options.lease.as_ref().map(|id| core.shared.leases.get(id)).transpose()?;
-        if ttl.is_some() {
+        // Versions are made of the time too.
+        if ttl.is_some() || core.client.time.is_rough() {
             fresh_time(core, deadline).await?;
         }
         Ok(Self { ttl, lease, by: AtomicU64::new(0) })

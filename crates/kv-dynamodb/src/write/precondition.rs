@@ -6,7 +6,7 @@ use crate::{
         terms::Terms,
     },
     core::Core,
-    list::read::read_item,
+    list::read::{fresh_time, read_item},
 };
 use kv_core::{
     Bytes, Key, Result, Version,
@@ -29,6 +29,9 @@ pub(super) async fn expected(
     expect: Expect,
     deadline: Deadline,
 ) -> Result<Option<String>> {
+    if expect != Expect::Anything {
+        fresh_time(core, deadline).await?;
+    }
     let now = core.client.time.earliest();
     Ok(match expect {
         Expect::Anything => None,

@@ -11,6 +11,7 @@ use crate::{
     },
     core::Core,
     error::{Failure, code, corrupt, outpaced, unknown_whether},
+    list::read::fresh_time,
     write::{
         life::{Life, put_item},
         precondition::foreign_value,
@@ -73,6 +74,9 @@ impl<'a> Plan<'a> {
             lives: Vec::new(),
             foreign: HashMap::new(),
         };
+        if !transaction.conditions.is_empty() {
+            fresh_time(core, deadline).await?;
+        }
         for (n, condition) in transaction.conditions.iter().enumerate() {
             let (partition, key) = match condition {
                 Condition::Held(fence) => (&core.names.locks, fence.lock()),
