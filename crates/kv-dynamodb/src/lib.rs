@@ -83,7 +83,8 @@
 //! stream's shards, five times a second each, for all watches there. AWS lets two processes read a
 //! shard at the same time, so watch in few places: open a store once, clone it, and watch in one
 //! runtime. The stream tells a change within a second or so. The reader's own timer tells the end
-//! of a TTL, once a read has confirmed it. After an outage, where the stream was trimmed, and where
+//! of a TTL, once a read has confirmed it. Renewals are not told, as they change nothing but the
+//! end. After an outage, where the stream was trimmed, and where
 //! the table was deleted and made anew (checked every five seconds), the watch is told the
 //! difference to a new query, then `Synced`. A change that was made and undone while a watch began
 //! may be told after its `Synced`. A stream that is switched off is waited for, for a minute, since

@@ -1,5 +1,6 @@
-//! A reader of the stream that lags by more than a TTL, because the service throttles it: what it
-//! reads then is old, and what seems to have ended may have been renewed since.
+//! Readers that lag. One of the stream lags by more than a TTL, because the service throttles it:
+//! what it reads then is old, and what seems to have ended may have been renewed since. One of a
+//! watch is slow.
 
 mod common;
 
@@ -133,5 +134,22 @@ async fn keys_that_are_renewed_do_not_end_for_a_watch_that_lags() -> Result<(), 
     assert_eq!(ended[0].0, "d/again");
     assert_eq!(ended[1], ("d/ended".to_owned(), put.version));
     assert!(lease.is_held() && other.exists("d/leased").await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewals_of_large_values_do_not_make_a_slow_reader_list_again() -> Result<(), Failure> {
+    let (_node, _front, kv, other) = behind_front().await?;
+    let lease = other.lease(TTL).await?;
+    other.put("a", vec![b'v'; 390 << 10]).lease(&lease).await?;
+    let mut watch = kv.watch("a").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    // The lease is renewed each second.
+    tokio::time::sleep(LAG).await;
+    other.put("a", "1").await?;
+    let mut told = told_until(&mut watch, "1").await?;
+    other.put("a", "2").await?;
+    told.extend(told_until(&mut watch, "2").await?);
+    assert_eq!(told.len(), 2, "only two puts are news");
     Ok(())
 }

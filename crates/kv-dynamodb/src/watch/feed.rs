@@ -177,19 +177,23 @@ impl Teller {
         if self.is_told(&subject, now.iter().chain(&before)) {
             let is_over = now.as_ref().is_some_and(|found| found.is_over());
             self.expiries.set(subject.clone(), now.as_ref().and_then(|found| found.ends));
-            if !is_over {
+            if !is_over && !is_renewal(&subject, now.as_ref(), before.as_ref()) {
                 self.publish(subject, now, before);
             }
+        }
+    }
+
+    fn is_watched(&self, subject: &Subject) -> bool {
+        match subject {
+            Subject::Key(key) => self.hub.is_watched(key),
+            Subject::Holder(name) => self.hub.is_holder_watched(name),
         }
     }
 
     /// Tells whether somebody watches the subject, and the record is not damaged.
     fn is_told<'f>(&self, subject: &Subject, mut found: impl Iterator<Item = &'f Found>) -> bool {
         let time = &self.client.time;
-        let is_watched = match subject {
-            Subject::Key(key) => self.hub.is_watched(key),
-            Subject::Holder(name) => self.hub.is_holder_watched(name),
-        };
+        let is_watched = self.is_watched(subject);
         let damaged = |found: &Found| match subject {
             Subject::Key(_) => found.damaged_key(time.latest()),
             Subject::Holder(_) => found.damaged_lock(time.latest()),
@@ -286,6 +290,16 @@ impl Teller {
     }
 }
 
+/// Tells whether only the end has changed. What was there before was told then, unless it is over
+/// by now: a renewal that the reader learns of late.
+fn is_renewal(subject: &Subject, now: Option<&Found>, before: Option<&Found>) -> bool {
+    let Some((now, before)) = now.zip(before.filter(|found| !found.is_over())) else { return false };
+    match subject {
+        Subject::Key(_) => now.version() == before.version() && now.value.is_some() == before.value.is_some(),
+        Subject::Holder(_) => now.holder_version() == before.holder_version() && now.owner == before.owner,
+    }
+}
+
 impl RecordHandler<Record> for Teller {
     fn live(&self) {
         self.state.send_if_modified(|state| {
@@ -305,6 +319,10 @@ impl RecordHandler<Record> for Teller {
         }
         let Some(key) = Names::parse(key) else { return };
         let subject = if is_data { Subject::Key(key) } else { Subject::Holder(key) };
+        // Values are large, and most of them nobody watches.
+        if !self.is_watched(&subject) {
+            return;
+        }
         let read_at = self.client.time.earliest();
         let image = |image: Option<&HashMap<String, AttributeValue>>| {
             image.filter(|image| !image.is_empty()).map(|image| Found::of(image, read_at))
