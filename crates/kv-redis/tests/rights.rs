@@ -2,9 +2,13 @@
 
 mod common;
 
-use common::{Reply, Resp, single};
-use kv_core::{ErrorKind, Kv, WatchEvent};
-use kv_testsuite::{Failure, Mirror, failover::soon, rights};
+use common::{Node, Reply, Resp, single};
+use kv_core::{ErrorKind, Kv, WatchEvent, driver::async_trait};
+use kv_testsuite::{
+    Failure, Mirror,
+    failover::soon,
+    rights::{self, Rights},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -212,6 +216,68 @@ async fn a_lock_that_its_user_may_not_release_ends_by_its_ttl() -> Result<(), Fa
     assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
     let e = kv.close().await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+    Ok(())
+}
+
+/// A server with a user `me`. Without the right to publish `me` renews sessions, and nothing else.
+struct Withdrawn(Node);
+
+impl Withdrawn {
+    async fn start() -> Result<Self, Failure> {
+        let node = single("redis").await?;
+        node.resp().await?.say("ACL SETUSER me on >my-word ~mine/* &mine/* +@all -@dangerous").await?;
+        Ok(Self(node))
+    }
+}
+
+#[async_trait]
+impl Rights for Withdrawn {
+    const TTL: Duration = Duration::from_secs(3);
+
+    async fn open(&self) -> Result<Kv, Failure> {
+        Ok(kv_redis::open(&format!("redis://me:my-word@{}/mine/", self.0.address)).await?)
+    }
+
+    async fn open_of_another(&self) -> Result<Kv, Failure> {
+        Ok(kv_redis::open(&format!("redis://{}/mine/", self.0.address)).await?)
+    }
+
+    async fn two_in_line(&self, lock: &str) -> Result<(), Failure> {
+        let mut resp = self.0.resp().await?;
+        soon("two in line", async {
+            while resp.say(&format!("ZCARD mine/.kv/lock/{lock}")).await? != Reply::Number(2) {}
+            Ok::<_, Failure>(())
+        })
+        .await?
+    }
+
+    async fn withdraw(&self) -> Result<(), Failure> {
+        self.0.resp().await?.say("ACL SETUSER me resetchannels").await.map(drop)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_may_not_be_given_back_ends_while_it_is_waited_for() -> Result<(), Failure> {
+    rights::ends_while_it_is_waited_for(&Withdrawn::start().await?).await
+}
+
+/// Who waits for another lock by the session of a lock that may not be given back leaves that
+/// session too, and hears that they may not get into a line again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() -> Result<(), Failure> {
+    let server = Withdrawn::start().await?;
+    let (kv, theirs) = (server.open().await?, server.open_of_another().await?);
+    let other = theirs.new_lock("other").ttl(Duration::from_secs(60)).acquire().await?;
+    let guard = kv.new_lock("l").ttl(Withdrawn::TTL).acquire().await?;
+    let waits = tokio::spawn(kv.new_lock("other").ttl(Withdrawn::TTL).acquire().into_future());
+    server.two_in_line("other").await?;
+    server.withdraw().await?;
+    let e = guard.release().await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+    let next = soon("the lock", theirs.new_lock("l").ttl(Withdrawn::TTL).acquire()).await??;
+    let refused = soon("who waited", waits).await??.err().ok_or("it was granted without rights")?;
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied, "{refused}");
+    assert!(next.release().await? && other.release().await?);
     Ok(())
 }
 

@@ -59,9 +59,7 @@ impl Contender {
         let left = leave(&self.core, &self.name, &self.id, &self.contender, deadline).await;
         match (&left, self.session.upgrade()) {
             (Ok(_), Some(session)) => session.has_left(&self.contender),
-            // The session takes no new locks, so that it ends once its present users are gone, and
-            // the contender with it.
-            (Err(e), Some(session)) if e.is_lasting() => session.forget(),
+            (Err(e), Some(session)) if e.is_lasting() => session.let_go(),
             _ => {}
         }
         left

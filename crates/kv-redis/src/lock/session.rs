@@ -11,7 +11,7 @@ use crate::{
 };
 use kv_core::{
     Error, ErrorKind, Result,
-    backend::{Alive, ByRuntime, Instant, Mutex, Undo, unique},
+    backend::{Alive, ByRuntime, Instant, LetGo, Mutex, Undo, unique},
     driver::Deadline,
 };
 use std::{
@@ -55,6 +55,8 @@ pub(crate) struct Session {
     /// Ends the session on the server; set once a request that makes it may have been sent.
     revoke: Mutex<Option<Undo>>,
     pub(crate) waiting: Waiters,
+    /// Tells those who wait that they are to take another session.
+    pub(crate) let_go: LetGo,
     held: Mutex<HashMap<String, Ending>>,
     users: Mutex<Users>,
     pub(crate) next_look: Arc<NextLook>,
@@ -187,6 +189,7 @@ impl Session {
             alive: OnceLock::new(),
             revoke: Mutex::default(),
             waiting: Waiters::default(),
+            let_go: LetGo::default(),
             held: Mutex::default(),
             users: Mutex::default(),
             next_look: Arc::default(),
@@ -214,8 +217,15 @@ impl Session {
         self.alive.get().is_some_and(|alive| !alive.is_held())
     }
 
-    /// Lets no new locks use the session: it is over, or one of its contenders cannot be taken out
-    /// of a queue.
+    /// Lets no new locks use the session, and has those who wait under it take another one: one of
+    /// its contenders cannot be taken out of a queue. So the session ends once the locks that are
+    /// held by it are given back, and the contender with it.
+    pub(crate) fn let_go(self: &Arc<Self>) {
+        self.forget();
+        self.let_go.begin();
+    }
+
+    /// Lets no new locks use the session, which is over.
     pub(crate) fn forget(self: &Arc<Self>) {
         if let Some(place) = self.place.upgrade() {
             forget(&mut place.open.lock(), self);
@@ -291,9 +301,13 @@ impl Session {
         for (late, name) in firsts.into_iter().chain(behind) {
             if !self.known.lock().contains(&late) {
                 let (session, deadline) = (self.clone(), Deadline::after(self.each_request));
-                self.core
-                    .tasks
-                    .spawn(async move { leave(&session.core, &name, &session.id, &late, deadline).await });
+                self.core.tasks.spawn(async move {
+                    let left = leave(&session.core, &name, &session.id, &late, deadline).await;
+                    if left.as_ref().is_err_and(Error::is_lasting) {
+                        session.let_go();
+                    }
+                    left
+                });
             }
         }
         Ok(())

@@ -18,7 +18,8 @@ impl Waiting {
         Self { session: session.clone(), contender: contender.to_owned(), told }
     }
 
-    /// Waits, and returns how the wait ends.
+    /// Waits, and returns how the wait ends: also as lost where the contender is to leave the
+    /// session.
     pub(crate) async fn place(&mut self) -> QueuePosition {
         let lost = async {
             match self.session.alive() {
@@ -30,6 +31,7 @@ impl Waiting {
             biased;
             place = &mut self.told => place.unwrap_or(QueuePosition::Lost),
             () = lost => QueuePosition::Lost,
+            () = self.session.let_go.begun() => QueuePosition::Lost,
         }
     }
 }
