@@ -174,8 +174,15 @@ async fn a_master_that_is_none_any_more_is_not_read() -> Result<(), Failure> {
     Ok(())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sentinels_name_the_master() -> Result<(), Failure> {
+/// A master with a replica, three sentinels that know both, and the URL of a store there.
+struct Watched {
+    master: Node,
+    replica: Node,
+    sentinels: Vec<Node>,
+    url: String,
+}
+
+async fn watched_by_sentinels() -> Result<Watched, Failure> {
     let master = common::single("redis").await?;
     let to_it = format!("127.0.0.1 {}", master.address.port());
     let replica = common::with("redis", &["--replicaof", &to_it, "--replica-priority", "1"]).await?;
@@ -211,6 +218,12 @@ async fn sentinels_name_the_master() -> Result<(), Failure> {
     })
     .await??;
     let url = format!("redis-sentinel://{}/app/?master=mymaster", hosts.join(","));
+    Ok(Watched { master, replica, sentinels, url })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sentinels_name_the_master() -> Result<(), Failure> {
+    let Watched { master, url, replica: _replica, sentinels: _sentinels } = watched_by_sentinels().await?;
     let open = async || Ok(kv_redis::open(&url).await?.with_deadline(DEADLINE));
     let away = async || {
         in_step(&master).await?;
@@ -220,6 +233,36 @@ async fn sentinels_name_the_master() -> Result<(), Failure> {
     goes_on(open, away, async || Ok(())).await?;
     let e = kv_redis::open(&url.replace("mymaster", "other")).await.unwrap_err();
     assert!(e.kind() == ErrorKind::InvalidArgument && e.to_string().contains("\"other\""), "{e}");
+    Ok(())
+}
+
+/// The master crashes, and is started again when the sentinels have made the replica the master:
+/// for some seconds it takes itself for a master. A store that was idle meanwhile asks the
+/// sentinels, and does not go back to where the master was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deposed_master_that_comes_back_is_not_written_to() -> Result<(), Failure> {
+    let Watched { master, replica, sentinels, url } = watched_by_sentinels().await?;
+    let kv = kv_redis::open(&url).await?;
+    kv.put("before", "").await?;
+    in_step(&master).await?;
+    master.daemon.kill();
+    let named = replica.address.port().to_string();
+    soon("the sentinels to name the replica", async {
+        for node in &sentinels {
+            let mut resp = node.resp().await?;
+            loop {
+                let master = resp.say("SENTINEL GET-MASTER-ADDR-BY-NAME mymaster").await?.list();
+                if master.get(1).map(Reply::text).as_ref() == Some(&named) {
+                    break;
+                }
+            }
+        }
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    master.start().await?;
+    written(&kv, "after").await?;
+    assert_eq!(replica.resp().await?.say("EXISTS app/after").await?, Reply::Number(1));
     Ok(())
 }
 

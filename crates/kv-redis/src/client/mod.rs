@@ -67,7 +67,7 @@ impl Place {
 
 #[derive(Default)]
 struct State {
-    /// The address at which the master was last seen, or was said to be.
+    /// The address at which the owner of the slot was last seen, or was said to be, in a cluster.
     hint: Option<String>,
     /// The nodes of the cluster, as one of them told.
     nodes: Vec<String>,
@@ -191,7 +191,9 @@ impl Client {
     fn seen(&self, link: Link) -> Link {
         let mut state = self.state();
         state.was_found = true;
-        if !matches!(self.find, Find::Single(_)) {
+        // Sentinels are asked each time: where the master was seen, a deposed one may be back that
+        // takes itself for the master for a while.
+        if matches!(self.find, Find::Cluster(..)) {
             state.hint = Some(link.address.clone());
         }
         link
