@@ -49,6 +49,9 @@ if order == 'renew' then
     if till == '' then
         till = text(millis + tonumber(ARGV[3]))
         call('PEXPIREAT', lease, till)
+    else
+        -- A copy of this step may come late, when a later renewal has given a later end.
+        till = text(math.max(tonumber(till), call('PEXPIRETIME', lease)))
     end
     local found = call('SSCAN', lease, cursor, 'COUNT', renewed)
     local under, others = sorted(found[2])

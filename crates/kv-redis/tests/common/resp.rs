@@ -56,6 +56,11 @@ impl Resp {
         self.ask(&parts).await
     }
 
+    /// Reads what the server sends next.
+    pub async fn next(&mut self) -> Result<Reply, Failure> {
+        self.reply().await
+    }
+
     fn reply(&mut self) -> Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send + '_>> {
         Box::pin(async {
             let mut line = String::new();
