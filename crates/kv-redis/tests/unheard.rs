@@ -119,6 +119,31 @@ async fn a_value_that_was_read_before_it_was_told_ends() -> Result<(), Failure> 
     Ok(())
 }
 
+/// A value that is read by the watch is gone before that: its end is not asked for over and over.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_value_that_was_never_told_is_not_asked_for() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let (kv, other) = (open(node.address).await?, open(node.address).await?);
+    let mut watch = kv.watch_tree("").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    other.put("brief", vec![b'x'; 20_000]).ttl(Duration::from_millis(500)).await?;
+    other.delete("brief").await?;
+    other.put("behind", "it").await?;
+    told(&mut watch, "it").await?;
+    let asked = async {
+        let mut resp = node.resp().await?;
+        let before = resp.calls("evalsha").await?;
+        // Several times as long as the value had, and as a watch waits before it asks again.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Ok::<_, Failure>(resp.calls("evalsha").await? - before)
+    };
+    tokio::select! {
+        event = watch.event() => return Err(format!("{:?}", event?).into()),
+        asked = asked => assert_eq!(asked?, 0),
+    }
+    Ok(())
+}
+
 /// A link dies without an end, behind the log-in of the connection that listens.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_connection_falls_silent() -> Result<(), Failure> {

@@ -217,10 +217,12 @@ impl Keys {
             Some(entry) if number(entry.version) > number(version) => None,
             Some(entry) => Some(Change::Found(entry)),
             None => {
-                // Another tool may have deleted it, which no message tells until somebody looks.
-                if delivered.version(&key).is_some() {
-                    self.expiries.set(key, self.core.clock.now());
-                }
+                // Another tool may have deleted it, which no message tells until somebody looks. A
+                // key that was never told has no end to tell.
+                match delivered.version(&key) {
+                    Some(_) => self.expiries.set(key, self.core.clock.now()),
+                    None => self.expiries.remove(&key),
+                };
                 None
             }
         })
