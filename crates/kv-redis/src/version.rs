@@ -22,6 +22,19 @@ pub(crate) fn digest_text(value: &[u8]) -> String {
     format!("{:015x}", digest(value))
 }
 
+/// Returns whether a version is made of the bytes that another tool wrote.
+fn is_foreign(version: Version) -> bool {
+    version.parts().1 & FOREIGN != 0
+}
+
+/// Returns whether a key can come from one version to the other by writes alone. Other tools leave
+/// the number of the last write through the library in place, whatever they write over it, also
+/// the same bytes again.
+pub(crate) fn follows(before: Version, after: Version) -> bool {
+    let is_theirs = is_foreign(before) || is_foreign(after);
+    after > before || is_theirs && after.parts().0 == before.parts().0
+}
+
 /// Writes a version as the scripts do.
 pub(crate) fn version_text(version: Version) -> String {
     match version.parts() {
@@ -106,6 +119,19 @@ mod tests {
 
     /// The digest of `v` is the beginning of its SHA-1.
     const NOTE: &[u8] = b"17 5 7a38d8cbd20d993 -";
+
+    #[test]
+    fn what_others_write_follows_what_it_was_written_over() {
+        let (ours, one, two) =
+            (Version::new(7, 9), Version::new(7, FOREIGN | 1), Version::new(7, FOREIGN | 2));
+        for (before, after) in [(ours, one), (one, two), (two, one), (one, ours), (one, Version::new(8, 0))] {
+            assert!(follows(before, after), "{before} {after}");
+        }
+        for after in [Version::new(6, 9), Version::new(6, FOREIGN | 3), Version::new(7, 8)] {
+            assert!(!follows(ours, after), "{after}");
+        }
+        assert!(!follows(one, Version::new(6, FOREIGN | 3)));
+    }
 
     #[test]
     fn a_note_is_of_the_value_with_its_digest() {

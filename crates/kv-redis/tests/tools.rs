@@ -4,7 +4,7 @@ mod common;
 
 use common::{Reply, single};
 use kv_core::{Capabilities, ForeignKeys, Kv, Watch, WatchEvent};
-use kv_testsuite::{Failure, failover::soon, process::run};
+use kv_testsuite::{Failure, Proxy, failover::soon, process::run};
 use std::collections::BTreeMap;
 
 const KINDS: [&str; 3] = ["redis", "redis8", "valkey"];
@@ -154,6 +154,36 @@ async fn adopting_goes_both_ways() -> Result<(), Failure> {
         kv.put("d/0", "ours").await?;
         kv.adopt("").await?;
         folds(&kv, &mut watch, &mut map).await.map_err(|e| format!("flushed again: {e}"))?;
+    }
+    Ok(())
+}
+
+/// What another tool writes over its own value, or over ours and back, is no deletion.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_overwrite_again_is_not_told_as_deleted() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_redis::open(&format!("redis://{}/tools/", proxy.address())).await?;
+    kv.put("d/k", "ours").await?;
+    let mut resp = node.resp().await?;
+    resp.say("SET tools/d/k theirs").await?;
+    let mut watch = kv.watch_tree("d").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    let theirs = (0..10).map(|n| format!("theirs {n}"));
+    for value in theirs.chain(["ours".to_owned()]) {
+        resp.ask(&[b"SET", b"tools/d/k", value.as_bytes()]).await?;
+        // The watch lists again.
+        proxy.reset().await;
+        soon("the value", async {
+            loop {
+                match watch.event().await? {
+                    WatchEvent::Put(entry) if entry.text() == Some(&value) => break Ok::<_, Failure>(()),
+                    WatchEvent::Synced => {}
+                    event => break Err(format!("{event:?} before {value:?}").into()),
+                }
+            }
+        })
+        .await??;
     }
     Ok(())
 }

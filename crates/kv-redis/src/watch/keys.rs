@@ -5,6 +5,7 @@ use crate::{
     client::{answer::next, script},
     core::Core,
     list::{self, Ask, Row, Wanted, below},
+    version,
     watch::{feed::Subscription, notification::Notification},
 };
 use fred::types::Value;
@@ -127,6 +128,10 @@ impl Source for Keys {
             self.expiries.remove(key);
         }
         Ok(found)
+    }
+
+    fn follows(&self, delivered: Version, found: Version) -> bool {
+        version::follows(delivered, found)
     }
 
     async fn next(&mut self, delivered: &WatchState) -> Result<Change> {
