@@ -18,7 +18,9 @@
 //!
 //! # What is lost, and what that means
 //! [`Durability`](kv_core::Durability) is read from the server at `open`: `Fsync` for a server on
-//! its own with `appendonly yes` and `appendfsync always`, else `MayLose`. Redis passes a write to
+//! its own with `appendonly yes`, `appendfsync always` and `no-appendfsync-on-rewrite no`, else
+//! `MayLose`. A server with replicas, with sentinels, in a cluster, or beside another host in the
+//! URL is not on its own, also while its replicas are away. Redis passes a write to
 //! its replicas after it has acknowledged it. So a failover, also one of a cluster or of
 //! sentinels, can lose the last writes, an acquired lock among them: **two programs may then
 //! believe to hold one lock**, and a master that was cut off goes on to confirm it to the first

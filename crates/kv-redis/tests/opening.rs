@@ -4,11 +4,11 @@
 mod common;
 
 use common::{
-    Reply,
+    Node, Reply,
     open::{refused, works},
     single, with,
 };
-use kv_core::{Durability, ErrorKind, Secret, Tls, WatchEvent};
+use kv_core::{Durability, ErrorKind, Linearizable, Secret, Tls, WatchEvent};
 use kv_redis::Config;
 use kv_testsuite::{
     Failure,
@@ -146,11 +146,13 @@ async fn settings_that_break_a_promise_are_refused() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_crash_can_lose_is_read_from_the_server() -> Result<(), Failure> {
     for (settings, durability) in [
-        (["--appendfsync", "always"], Durability::Fsync),
-        (["--appendfsync", "everysec"], Durability::MayLose),
-        (["--appendonly", "no"], Durability::MayLose),
+        (&["--appendfsync", "always"][..], Durability::Fsync),
+        (&["--appendfsync", "everysec"], Durability::MayLose),
+        (&["--appendonly", "no"], Durability::MayLose),
+        // By this the server writes through to no disk while a child of its rewrites the file.
+        (&["--appendfsync", "always", "--no-appendfsync-on-rewrite", "yes"], Durability::MayLose),
     ] {
-        let node = with("redis", &settings).await?;
+        let node = with("redis", settings).await?;
         let kv = kv_redis::open(&format!("redis://{}/", node.address)).await?;
         assert_eq!(kv.capabilities().durability, durability, "{settings:?}");
     }
@@ -159,6 +161,25 @@ async fn what_a_crash_can_lose_is_read_from_the_server() -> Result<(), Failure> 
     let config = Config::new([replica.address.to_string()]).deadline(Duration::from_secs(1));
     let e = config.open().await.unwrap_err();
     assert!(e.to_string().contains("replica"), "{e}");
+    Ok(())
+}
+
+/// A server whose replicas are away for now is not on its own: settings that name sentinels, or
+/// more hosts than one, say that another server may take over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_without_its_replicas_is_not_on_its_own() -> Result<(), Failure> {
+    let master = with("redis", &["--appendfsync", "always"]).await?;
+    let sentinel = Node::sentinel("redis", master.address)?;
+    sentinel.start().await?;
+    for config in [
+        Config::sentinel([sentinel.address.to_string()], "mymaster"),
+        Config::new([master.address.to_string(), NOBODY.to_owned()]),
+    ] {
+        let kv = config.open().await?;
+        let (durability, linearizable) = (kv.capabilities().durability, kv.capabilities().linearizable);
+        assert_eq!(durability, Durability::MayLose);
+        assert_eq!(linearizable, Linearizable::ExceptDuringLeaderChange);
+    }
     Ok(())
 }
 

@@ -25,9 +25,16 @@ const LONGEST: Duration = Duration::from_secs(1 << 32);
 pub(crate) struct About {
     address: String,
     info: HashMap<String, String>,
-    fsync: Option<String>,
+    /// The settings that say when the server writes through to its disk.
+    fsync: HashMap<String, String>,
     version: String,
+    /// Whether another server may take over, as the settings of the store say.
+    has_others: bool,
 }
+
+/// The settings by which a server writes through: by the second, it does not while a child of its
+/// rewrites the file.
+const FSYNC: [&str; 3] = ["GET", "appendfsync", "no-appendfsync-on-rewrite"];
 
 impl About {
     /// Asks the server.
@@ -57,15 +64,18 @@ impl About {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
             .collect();
-        let fsync = match client.command(deadline, "CONFIG", &["GET", "appendfsync"]).await {
+        let fsync = match client.command(deadline, "CONFIG", &FSYNC).await {
             Ok(Answer(Value::Map(said))) => {
-                said.inner().into_iter().next().and_then(|(_, value)| value.as_string())
+                let said = said.inner().into_iter();
+                said.filter_map(|(name, value)| Some((name.as_str()?.to_owned(), value.as_string()?)))
+                    .collect()
             }
-            Ok(_) => None,
-            Err(e) if is_kept(&e) => None,
+            Ok(_) => HashMap::new(),
+            Err(e) if is_kept(&e) => HashMap::new(),
             Err(e) => return Err(e),
         };
-        Ok(Self { address: link.address.clone(), info, fsync, version: version.unwrap_or_default() })
+        let (address, has_others) = (link.address.clone(), !client.find.is_one());
+        Ok(Self { address, info, fsync, version: version.unwrap_or_default(), has_others })
     }
 
     fn get(&self, name: &str) -> &str {
@@ -99,8 +109,16 @@ impl About {
         health
     }
 
+    /// Returns whether no other server can take over. Replicas may be away at this moment: where
+    /// the settings name sentinels or several hosts, there are others.
     fn is_alone(&self) -> bool {
-        self.get("connected_slaves") == "0" && self.get("cluster_enabled") == "0"
+        !self.has_others && self.get("connected_slaves") == "0" && self.get("cluster_enabled") == "0"
+    }
+
+    /// Returns whether each write is on the disk before it is acknowledged.
+    fn is_flushed(&self) -> bool {
+        let is = |name: &str, value: &str| self.fsync.get(name).is_some_and(|said| said == value);
+        self.get("aof_enabled") == "1" && is("appendfsync", "always") && is("no-appendfsync-on-rewrite", "no")
     }
 
     /// Refuses a server that throws keys away when its memory is full.
@@ -119,10 +137,9 @@ impl About {
     /// Returns what a store on this server can do.
     pub(crate) fn capabilities(&self) -> Capabilities {
         let mut c = Capabilities::new("redis");
-        let flushed = self.get("aof_enabled") == "1" && self.fsync.as_deref() == Some("always");
         if self.is_alone() {
             c.linearizable = Linearizable::Always;
-            c.durability = if flushed { Durability::Fsync } else { Durability::MayLose };
+            c.durability = if self.is_flushed() { Durability::Fsync } else { Durability::MayLose };
         } else {
             c.linearizable = Linearizable::ExceptDuringLeaderChange;
             c.durability = Durability::MayLose;

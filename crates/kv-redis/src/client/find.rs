@@ -31,7 +31,7 @@ pub(crate) enum Find {
 }
 
 impl Find {
-    /// Returns whether there is one host alone to ask.
+    /// Returns whether there is one host alone to ask, and no sentinel.
     pub(crate) fn is_one(&self) -> bool {
         matches!(self, Self::Single(hosts) if hosts.len() == 1)
     }
