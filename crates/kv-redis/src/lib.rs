@@ -50,6 +50,11 @@
 //! again, keys and versions, and says `Synced`. Names of other types (lists, hashes, …) are no
 //! keys; a put over one is refused.
 //!
+//! A listing of names alone reads no values, so that large ones cost it nothing. The version that
+//! [`child_keys`](kv_core::List::child_keys) gives is that of the key's last write through the
+//! library, or of its adoption: where another program has written since, a conditional write with
+//! it is refused, and `get` and listings with values tell the version that the key has.
+//!
 //! A key is under a lease as long as it has the end that the lease gave it. A key that another
 //! program, or a store around this one, sets anew, makes permanent or gives another end is no
 //! longer renewed by the lease, and not deleted with it.

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Reply, single};
-use kv_core::{Capabilities, ForeignKeys, Kv, Watch, WatchEvent};
+use kv_core::{Capabilities, ErrorKind, ForeignKeys, Item, Kv, Watch, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon, process::run};
 use std::collections::BTreeMap;
 
@@ -154,6 +154,36 @@ async fn adopting_goes_both_ways() -> Result<(), Failure> {
         kv.put("d/0", "ours").await?;
         kv.adopt("").await?;
         folds(&kv, &mut watch, &mut map).await.map_err(|e| format!("flushed again: {e}"))?;
+    }
+    Ok(())
+}
+
+/// A listing of names gives the versions of the last writes through the library. Where another tool
+/// has written over a value since, a conditional write by that version conflicts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listed_name_has_the_version_of_our_last_write() -> Result<(), Failure> {
+    for kind in KINDS {
+        let node = single(kind).await?;
+        let kv = kv_redis::open(&format!("redis://{}/tools/", node.address)).await?;
+        for key in ["d/ours", "d/theirs"] {
+            kv.put(key, "1").await?;
+        }
+        node.resp().await?.say("SET tools/d/theirs 2").await?;
+        let mut names = kv.list("d").child_keys();
+        while let Some(item) = names.next().await {
+            let Item::Key(key, version) = item? else { return Err("a key".into()) };
+            let is_ours = key.as_str() == "d/ours";
+            let found = kv.get(&key).await?.ok_or("it is there")?;
+            assert_eq!(found.version == version, is_ours, "{key} on {kind}");
+            let deleted = kv.delete(&key).if_version(version).await;
+            assert_eq!(
+                deleted.map_err(|e| e.kind()),
+                if is_ours { Ok(true) } else { Err(ErrorKind::KeyModified) }
+            );
+        }
+        let left = kv.list("d").await?;
+        assert_eq!(left.len(), 1);
+        assert!(kv.delete("d/theirs").if_version(left[0].version).await?, "a listing of values has it");
     }
     Ok(())
 }
