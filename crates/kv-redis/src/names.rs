@@ -58,7 +58,7 @@ impl Names {
     /// what another tool put beside those.
     pub(crate) fn is_own(&self, name: &[u8]) -> bool {
         const RECORDS: [&str; 5] = ["meta", "index", "clock", "ends", "parts"];
-        const AREAS: [&str; 5] = ["lease/", "ended/", "lock/", "held/", "session/"];
+        const AREAS: [&str; 6] = ["lease/", "ended/", "lock/", "held/", "session/", "gone/"];
         let Ok(name) = std::str::from_utf8(name) else { return false };
         let rest = name.strip_prefix(&self.prefix).unwrap_or(name);
         let is_record = |own: &str| RECORDS.contains(&own) || AREAS.iter().any(|area| own.starts_with(area));
@@ -195,7 +195,8 @@ mod tests {
     #[test]
     fn records_are_told_from_what_others_put_there() {
         let names = Names::new("p/".into(), 0);
-        for own in [&names.store()[1], "p/in/.kv/meta", "p/.kv/lock/a/b", "p/{t}.kv/clock"] {
+        for own in [&names.store()[1], "p/in/.kv/meta", "p/.kv/lock/a/b", "p/{t}.kv/clock", "p/.kv/gone/s:1"]
+        {
             assert!(names.is_own(own.as_bytes()), "{own}");
         }
         for others in ["p/.kv/x", "p/a.kv/meta", "p/dir/", "p/.kv/meta2"] {

@@ -217,3 +217,17 @@ async fn what_others_overwrite_again_is_not_told_as_deleted() -> Result<(), Fail
     }
     Ok(())
 }
+
+/// That a contender was given up is noted for a while, by a name of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn notes_of_contenders_that_were_given_up_are_not_taken_for_foreign_names() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let kv = kv_redis::open(&format!("redis://{}/tools/", node.address)).await?;
+    let guard = kv.new_lock("l").acquire().await?;
+    assert!(kv.break_lock("l").token(guard.token()).await?);
+    let mut names = kv.list("").tell_left_out().keys();
+    while names.next().await.transpose()?.is_some() {}
+    let marks = node.resp().await?.say("KEYS tools/.kv/gone/*").await?.list();
+    assert_eq!((marks.len(), names.left_out().count), (1, 0), "{:?}", names.left_out());
+    Ok(())
+}
