@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Node, Reply, resp::requests, single, suite::left};
-use kv_core::{ErrorKind, Kv};
+use kv_core::{ErrorKind, Kv, WatchEvent};
 use kv_testsuite::{
     Failure, Proxy,
     failover::soon,
@@ -88,6 +88,37 @@ async fn events_and_idle_waits_cost_no_request() -> Result<(), Failure> {
     let next = soon("the lock", waiting).await???;
     assert_eq!(requests(resp).await? - before, 21, "a release wakes the next without a question");
     drop(next);
+    Ok(())
+}
+
+/// The end of a key is asked for by one of the watches of a store that wait for it, and published
+/// once, however many they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_key_costs_the_same_for_many_watches() -> Result<(), Failure> {
+    const WATCHES: usize = 40;
+    let node = &single("redis").await?;
+    let resp = &mut node.resp().await?;
+    let kv = kv_redis::open(&format!("redis://{}/ends/", node.address)).await?;
+    let mut watches = Vec::new();
+    for _ in 0..WATCHES {
+        let mut watch = kv.watch_tree("d").await?;
+        assert_eq!(watch.event().await?, WatchEvent::Synced);
+        watches.push(watch);
+    }
+    let (asked, published) = (resp.calls("evalsha").await?, resp.calls("spublish").await?);
+    kv.put("d/k", "v").ttl(Duration::from_millis(500)).await?;
+    let ends = watches.iter_mut().map(|watch| async move {
+        while !matches!(watch.event().await?, WatchEvent::Delete { .. }) {}
+        Ok::<_, kv_core::Error>(())
+    });
+    soon("the end", futures::future::try_join_all(ends)).await??;
+    // Looks that were under way when the end was told are over.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (asked, published) =
+        (resp.calls("evalsha").await? - asked, resp.calls("spublish").await? - published);
+    assert_eq!(published, 2, "the put and the end, each once");
+    // A look comes a second time where its answer was too slow.
+    assert!((2..=4).contains(&asked), "{asked} requests for the put and the end");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use crate::{
     names::Names,
     watch::{
         listener::{Listener, Order, Reader},
+        looks::Looks,
         notification::Notification,
     },
 };
@@ -30,6 +31,7 @@ pub(crate) struct Feed(Arc<Shared>);
 struct Shared {
     client: Arc<Client>,
     names: Names,
+    looks: Looks,
     state: Mutex<State>,
 }
 
@@ -54,7 +56,13 @@ impl Drop for Feed {
 
 impl Feed {
     pub(crate) fn new(client: Arc<Client>, names: Names) -> Self {
-        Self(Arc::new(Shared { client, names, state: Mutex::default() }))
+        let (looks, state) = (Looks::default(), Mutex::default());
+        Self(Arc::new(Shared { client, names, looks, state }))
+    }
+
+    /// Returns the looks at keys that should have ended, which all watches share.
+    pub(crate) fn looks(&self) -> &Looks {
+        &self.0.looks
     }
 
     /// Subscribes to a channel. The subscription yields a `None` once it listens.

@@ -6,7 +6,7 @@ use crate::{
     core::Core,
     list::{self, Ask, Row, Wanted, below},
     version,
-    watch::{feed::Subscription, notification::Notification},
+    watch::{feed::Subscription, looks::AGAIN, notification::Notification},
 };
 use fred::types::Value;
 use kv_core::{
@@ -18,15 +18,13 @@ use kv_core::{
     },
     driver::{Deadline, WatchOptions, WatchStream},
 };
-use std::{slice, sync::Arc, time::Duration};
+use std::{collections::HashSet, slice, sync::Arc, time::Duration};
 
 /// The most keys of one request: one that reads values, one that asks whether keys have ended, and
 /// a listing.
 const MAX_VALUES: usize = 32;
 const MAX_LIVES: usize = 500;
 const MAX_ITEMS: usize = 1000;
-/// The time until the next look at a key whose end could not be told yet.
-const AGAIN: Duration = Duration::from_millis(200);
 
 fn number(version: Version) -> u64 {
     version.parts().0
@@ -48,6 +46,8 @@ struct Keys {
     published: Option<Subscription>,
     /// The moments at which keys end, unless they are renewed.
     expiries: ExpiryQueue<Key, Instant>,
+    /// The keys whose end was found, and whose message has not come yet.
+    ended: HashSet<Key>,
     /// The keys that have ended without a message.
     gone: Vec<Key>,
     outage: Outage,
@@ -80,6 +80,7 @@ fn start(
         each_request: options.each_request,
         published: None,
         expiries: ExpiryQueue::default(),
+        ended: HashSet::new(),
         gone: Vec::new(),
         outage: Outage::new("the look for keys that have ended", "redis"),
     })
@@ -93,7 +94,7 @@ impl Source for Keys {
     }
 
     async fn subscribe(&mut self) -> Result<()> {
-        (self.expiries, self.gone) = (ExpiryQueue::default(), Vec::new());
+        (self.expiries, self.ended, self.gone) = (ExpiryQueue::default(), HashSet::new(), Vec::new());
         match &self.published {
             Some(published) if published.is_here() => published.clear(),
             _ => self.published = Some(self.core.feed.subscribed(self.channel.clone()).await?),
@@ -125,7 +126,7 @@ impl Source for Keys {
         let keys = &keys[..keys.len().min(MAX_VALUES)];
         let found = list::read(&self.core, keys, self.deadline()).await?;
         for (key, _) in keys.iter().zip(&found).filter(|(_, found)| found.is_none()) {
-            self.expiries.remove(key);
+            self.expires(key, None);
         }
         Ok(found)
     }
@@ -180,6 +181,7 @@ impl Keys {
 
     /// Notes what is left of a key's life.
     fn expires(&mut self, key: &Key, left: Option<Duration>) {
+        self.ended.remove(key);
         match left {
             Some(left) => self.expiries.set(key.clone(), self.ends_at(left)),
             None => self.expiries.remove(key),
@@ -225,22 +227,37 @@ impl Keys {
                 // Another tool may have deleted it, which no message tells until somebody looks. A
                 // key that was never told has no end to tell.
                 match delivered.version(&key) {
-                    Some(_) => self.expiries.set(key, self.core.clock.now()),
-                    None => self.expiries.remove(&key),
-                };
+                    Some(_) => drop(self.expiries.set(key, self.core.clock.now())),
+                    None => self.expires(&key, None),
+                }
                 None
             }
         })
     }
 
     /// Asks the server whether the keys that should have ended have. It publishes the ends that it
-    /// finds, so that each is told in its turn.
+    /// finds, so that each is told in its turn. Keys that another watch of the store has asked for
+    /// are left to it for a while.
     async fn look_at_due(&mut self, delivered: &WatchState) -> Result<()> {
         let now = self.core.clock.now();
-        let due = self.expiries.take(MAX_LIVES, |at| at <= now);
+        let mut due = self.expiries.take(MAX_LIVES, |at| at <= now);
+        let looks = self.core.feed.looks();
+        let (ended, expiries) = (&self.ended, &mut self.expiries);
+        due.retain(|key| {
+            let is_ours = ended.contains(key) || looks.begin(key, now);
+            if !is_ours {
+                expiries.set(key.clone(), now + AGAIN);
+            }
+            is_ours
+        });
+        if due.is_empty() {
+            return Ok(());
+        }
         let arguments = due.iter().flat_map(|key| {
             let last = delivered.version(key).map_or(0, number);
-            [Value::from(key.as_str()), last.to_string().into()]
+            // An end that was found before, and whose message did not come, is published again.
+            let again = if self.ended.contains(key) { "1" } else { "0" };
+            [Value::from(key.as_str()), last.to_string().into(), again.into()]
         });
         let deadline = self.deadline();
         let answer = self.core.run(RetrySafety::Repeatable, deadline, &script::LIVES, [], arguments).await;
@@ -260,9 +277,13 @@ impl Keys {
         for key in due {
             match next(&mut lives)?.number()? {
                 -2 => {
-                    self.expiries.set(key, self.core.clock.now() + AGAIN);
+                    self.expiries.set(key.clone(), self.core.clock.now() + AGAIN);
+                    self.ended.insert(key);
                 }
-                -3 => self.gone.push(key),
+                -3 => {
+                    self.ended.remove(&key);
+                    self.gone.push(key);
+                }
                 // The key was renewed, or made permanent.
                 left => self.expires(&key, u64::try_from(left).ok().map(Duration::from_millis)),
             }

@@ -4,6 +4,7 @@ pub(crate) mod feed;
 mod holder;
 mod keys;
 mod listener;
+mod looks;
 pub(crate) mod notification;
 
 use crate::core::Core;
