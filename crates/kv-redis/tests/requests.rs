@@ -122,6 +122,45 @@ async fn the_end_of_a_key_costs_the_same_for_many_watches() -> Result<(), Failur
     Ok(())
 }
 
+/// A session that is refused to be renewed is not renewed ten times a second for those who wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn waits_whose_looks_fail_look_less_often() -> Result<(), Failure> {
+    let node = &single("redis").await?;
+    let resp = &mut node.resp().await?;
+    resp.say("ACL SETUSER me on >my-word ~looks/* &looks/* +@all -@dangerous").await?;
+    let other = kv_redis::open(&format!("redis://{}/looks/", node.address)).await?;
+    let kv = kv_redis::open(&format!("redis://me:my-word@{}/looks/", node.address)).await?;
+    // A look comes when the life of the holder would end, unless it was renewed.
+    let _holder = other.new_lock("l").ttl(Duration::from_secs(2)).acquire().await?;
+    let waiting = tokio::spawn(kv.new_lock("l").ttl(Duration::from_secs(600)).acquire().into_future());
+    soon("the wait to begin", async {
+        while resp.ask(&[b"ZCARD", b"looks/.kv/lock/l"]).await? != Reply::Number(2) {}
+        Ok::<_, Failure>(())
+    })
+    .await??;
+    resp.say("ACL SETUSER me -pexpire").await?;
+    let mut refused = async || -> Result<usize, Failure> {
+        let stats = resp.say("INFO commandstats").await?.text();
+        let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:"));
+        let failed = line.and_then(|line| line.split("failed_calls=").nth(1));
+        Ok(failed.map(str::parse).transpose()?.unwrap_or(0))
+    };
+    let before = soon("a look that fails", async {
+        loop {
+            match refused().await? {
+                0 => {}
+                refused => break Ok::<_, Failure>(refused),
+            }
+        }
+    })
+    .await??;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let looks = refused().await? - before;
+    assert!((1..=8).contains(&looks), "{looks} looks in five seconds");
+    waiting.abort();
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_costs_nothing_per_unrelated_key() -> Result<(), Failure> {
     let node = &single("redis").await?;

@@ -11,6 +11,11 @@ use std::{
 };
 use tokio::task::AbortHandle;
 
+/// The pauses behind looks that fail: each is twice as long as the one before, from the first to the
+/// last one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_millis(1600);
+
 /// Listens, from the first wait on, for messages to the waiting contenders of a session.
 pub(crate) fn listen(session: &Arc<Session>) {
     let mut listening = session.listening.lock();
@@ -26,7 +31,7 @@ pub(crate) fn listen(session: &Arc<Session>) {
 /// places, when something may have changed without a message. It does not keep the session alive:
 /// its users do.
 async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String, next_look: Arc<NextLook>) {
-    let mut published = core.feed.subscribe(channel);
+    let (mut published, mut pause) = (core.feed.subscribe(channel), FIRST_PAUSE);
     loop {
         let at = {
             let Some(session) = session.upgrade() else { return };
@@ -46,7 +51,10 @@ async fn hear(session: Weak<Session>, core: Arc<Core>, channel: String, next_loo
             Ok(None) => {
                 if !session.waiting.is_empty() && session.renew().await.is_err() {
                     let now = core.clock.now();
-                    next_look.again(now + Duration::from_millis(100), now);
+                    next_look.again(now + pause, now);
+                    pause = (2 * pause).min(LAST_PAUSE);
+                } else {
+                    pause = FIRST_PAUSE;
                 }
             }
             // Without messages, the renewals tell which contenders are in front.
