@@ -93,7 +93,8 @@
 //!   writes the same bytes again later, a compare-and-swap with the earlier version matches.
 //! * In a cluster stores do not nest: each prefix is a slot of its own, so that the keys of a
 //!   store at `in` are not the keys `in/…` of the store around it. Everybody opens a spread store
-//!   with the same number of parts; another number is refused.
+//!   with the same number of parts; another number is refused. Whoever opens it without `spread` is
+//!   not refused, and has another store, which shows none of its keys.
 //! * One record of ours, the last number given, stays for thirty days after the last write, and
 //!   until the server's clock has passed the number by as much, so that versions and tokens grow
 //!   also when that clock is set back.

@@ -154,7 +154,8 @@ impl Config {
     /// cluster, and gives up what needs one slot: transactions, leases, writes that depend on a
     /// lock, and the order in which a watch tells the changes of different keys; and a listing
     /// does not show one moment. All programs must give the same number for ever: the first that
-    /// opens the store notes the number there, and any other number is refused.
+    /// opens the store notes the number there, and any other number is refused. Opening it without
+    /// a number is not refused, and gives another store, which shows none of its keys.
     pub fn spread(mut self, parts: u16) -> Self {
         self.spread = Some(parts);
         self
