@@ -6,7 +6,7 @@ use kv_core::{
     backend::retry::{Effect, RequestError},
 };
 use rustls::{Error as TlsError, InvalidMessage};
-use std::{error::Error as StdError, fmt, io};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 use tonic::{Code, ConnectError, Status};
 
 const NO_TLS: &str = "does not speak TLS; leave out the TLS settings, or switch TLS on there";
@@ -63,8 +63,9 @@ pub(crate) fn refusal(kind: ErrorKind) -> Effect {
 /// Returns the failure that the client's error means, for a request to the member of this name.
 /// `was_right` tells that the settings are known to be right, since the member has answered
 /// before: what looks like wrong settings is then an outage, or the rotation of a certificate.
-pub(crate) fn classify(member: &str, was_right: bool, error: ClientError) -> Failure {
-    let (effect, kind, why) = match &error {
+pub(crate) fn classify(member: &str, was_right: bool, error: impl Into<Arc<ClientError>>) -> Failure {
+    let error = error.into();
+    let (effect, kind, why) = match &*error {
         ClientError::GRpcStatus(status) => of_status(status, was_right),
         ClientError::InvalidMetadataValue(_) => refused(ErrorKind::Other, None),
         ClientError::LeaseKeepAliveError(_) => refused(ErrorKind::LeaseLost, None),
@@ -75,7 +76,7 @@ pub(crate) fn classify(member: &str, was_right: bool, error: ClientError) -> Fai
         Some(why) => format!("{member}: {why}"),
         None => member.to_owned(),
     };
-    let about = match &error {
+    let about = match &*error {
         _ if kind == ErrorKind::LeaseLost => About::Data,
         ClientError::GRpcStatus(status) => about(status),
         _ => About::Other,
@@ -112,11 +113,11 @@ pub(crate) fn refused_watch(said: Option<&WatchResponse>) -> ClientError {
 
 /// The client's error, shown in the words of the server or of the system alone.
 #[derive(Debug)]
-struct Said(ClientError);
+struct Said(Arc<ClientError>);
 
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ClientError::GRpcStatus(status) = &self.0 else { return write!(f, "{}", self.0) };
+        let ClientError::GRpcStatus(status) = &*self.0 else { return write!(f, "{}", self.0) };
         let innermost = chain(status).last().map(ToString::to_string).unwrap_or_default();
         match status.message() {
             "" => write!(f, "{:?} {innermost}", status.code()),
@@ -312,8 +313,8 @@ pub(crate) fn needs_no_login(error: &ClientError) -> bool {
 
 /// Tells whether the server's message behind this error contains these words.
 pub(crate) fn says(error: &Error, part: &str) -> bool {
-    let cause = error.cause().and_then(|c| c.downcast_ref::<Said>());
-    matches!(cause, Some(Said(ClientError::GRpcStatus(status))) if status.message().contains(part))
+    let said = error.cause().and_then(|c| c.downcast_ref::<Said>()).map(|said| &*said.0);
+    matches!(said, Some(ClientError::GRpcStatus(status)) if status.message().contains(part))
 }
 
 #[cfg(test)]

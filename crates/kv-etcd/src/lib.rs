@@ -78,7 +78,8 @@
 //! All names of a store lie below its prefix, so that
 //! `etcdctl role grant-permission ROLE readwrite --prefix PREFIX` is enough. A user that may only
 //! read can open, read and watch. Users, roles and passwords may change while a store is open: the
-//! store logs in again when the server asks for it.
+//! store logs in again when the server asks for it. A login goes on without the call that needed
+//! it, for ten seconds at most, so that a call that gives up, or is not polled, holds back no other.
 //! [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated) is the server's answer to a login. An
 //! answer that a proxy gives in the server's place counts as an outage.
 //!

@@ -2,11 +2,13 @@
 
 mod common;
 
-use common::users::{as_root, ctl, open, two_in_line, with_signed_tokens, with_users};
+use common::users::{
+    as_root, ctl, open, opened_at, two_in_line, with_signed_tokens, with_slow_logins, with_users,
+};
 use kv_core::{ErrorKind, WatchEvent};
 use kv_etcd::Config;
 use kv_testsuite::{Failure, Proxy, Server, failover::soon, process::run};
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_of_roles_is_survived() -> Result<(), Failure> {
@@ -190,4 +192,57 @@ async fn a_write_whose_login_is_not_answered_goes_to_another_member() -> Result<
     proxy.hold_answer_to("my-word");
     kv.put("a", "2").await?;
     soon("the login", proxy.trapped()).await
+}
+
+/// A program polls some of its calls, and waits for others meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_of_a_call_that_is_not_polled_holds_back_no_other() -> Result<(), Failure> {
+    let node = common::single("etcd").await?;
+    with_users(&node)?;
+    let kv = open(&node, "me").await?;
+    // The first call that wants a leader logs in.
+    let mut get = pin!(kv.get("a").into_future());
+    assert!(futures::poll!(get.as_mut()).is_pending());
+    kv.put("b", "").await?;
+    assert_eq!(get.await?, None);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_of_a_call_that_is_not_polled_ends_no_lock() -> Result<(), Failure> {
+    const TTL: Duration = Duration::from_secs(5);
+    let folder = tempfile::tempdir()?;
+    let node = with_signed_tokens("etcd", folder.path()).await?;
+    with_users(&node)?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = opened_at(proxy.address(), "me", "my-word").await?;
+    let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
+    // The server says that the token is an old one, and the store logs in again.
+    as_root(&node, &["role", "add", "unrelated"])?;
+    proxy.hold_answer_to("my-word");
+    let mut get = pin!(kv.get("a").into_future());
+    tokio::select! {
+        biased;
+        got = get.as_mut() => return Err(format!("its login has no answer: {got:?}").into()),
+        login = soon("the login", proxy.trapped()) => login?,
+    }
+    proxy.heal().await;
+    tokio::select! {
+        e = guard.lost() => return Err(e.into()),
+        () = tokio::time::sleep(2 * TTL) => {}
+    }
+    assert!(guard.is_held());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_takes_longer_than_its_call_is_of_use_to_the_next() -> Result<(), Failure> {
+    let node = with_slow_logins().await?;
+    let kv = open(&node, "me").await?.with_deadline(Duration::from_millis(160));
+    soon("an answer", async {
+        while let Err(e) = kv.get("a").await {
+            assert_eq!(e.kind(), ErrorKind::Timeout, "{e}");
+        }
+    })
+    .await
 }

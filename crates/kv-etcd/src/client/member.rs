@@ -208,8 +208,9 @@ impl Member {
     }
 
     /// Returns the failure that the client's error means, for a request on this channel.
-    fn failed(&self, channel: &MemberChannel, error: ClientError) -> Failure {
-        let is_cut_off = matches!(&error, ClientError::GRpcStatus(status) if is_cut_off(status));
+    fn failed(&self, channel: &MemberChannel, error: impl Into<Arc<ClientError>>) -> Failure {
+        let error = error.into();
+        let is_cut_off = matches!(&*error, ClientError::GRpcStatus(status) if is_cut_off(status));
         let mut failure = classify(&self.name, self.was_right(), error);
         if !channel.is_plain {
             // The trusted authorities may have changed, those of the system too.

@@ -8,6 +8,7 @@ mod link;
 mod login;
 mod member;
 mod purpose;
+pub(crate) mod shared;
 mod tls;
 pub(crate) mod txn;
 pub(crate) mod version;

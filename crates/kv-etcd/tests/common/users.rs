@@ -4,7 +4,16 @@ use super::{Node, Setup, nodes};
 use kv_core::Kv;
 use kv_etcd::Config;
 use kv_testsuite::{Failure, failover::soon, make_signing_keys, process::run};
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
+
+/// Starts a server on which logins take a while.
+pub async fn with_slow_logins() -> Result<Node, Failure> {
+    let setup = Setup { more: vec!["--bcrypt-cost=11".into()], ..Setup::single("etcd") };
+    let node = nodes(&setup, 1)?.remove(0);
+    node.start().await?;
+    with_users(&node)?;
+    Ok(node)
+}
 
 /// Starts a server whose tokens are signed, and hold the state of users and roles at the time of
 /// the login.
@@ -61,7 +70,11 @@ pub async fn open_as_root(node: &Node) -> Result<Kv, Failure> {
 }
 
 pub async fn opened(node: &Node, user: &str, word: &str) -> Result<Kv, Failure> {
-    let config = Config::new([node.address.to_string()]).prefix("mine/").user(user, word);
+    opened_at(node.address, user, word).await
+}
+
+pub async fn opened_at(address: SocketAddr, user: &str, word: &str) -> Result<Kv, Failure> {
+    let config = Config::new([address.to_string()]).prefix("mine/").user(user, word);
     Ok(config.open().await?)
 }
 
