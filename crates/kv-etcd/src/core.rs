@@ -7,7 +7,7 @@ use crate::{
         limits::{ANSWER, capabilities},
         version,
     },
-    lease::ttl_leases::TtlLeases,
+    lease::{grant::Granter, ttl_leases::TtlLeases},
     lock::sessions::Sessions,
     names::Names,
 };
@@ -119,6 +119,12 @@ impl Core {
             .await?;
         self.saw(answer.header());
         Ok(answer)
+    }
+
+    /// Returns what asks for leases.
+    pub(crate) fn granter(&self) -> Granter {
+        let (clock, client, tasks) = (self.clock.clone(), self.client.clone(), self.tasks.clone());
+        Granter { clock, client, tasks }
     }
 
     /// Returns the revision of the last answer.

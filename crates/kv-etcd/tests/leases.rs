@@ -8,7 +8,10 @@ use kv_core::{
     driver::{PutOptions, Transaction, Write, WriteOptions},
 };
 use kv_testsuite::{Failure, failover::soon};
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 const TTL: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -244,4 +247,16 @@ async fn what_a_slow_cluster_grants_is_told() -> Result<(), Failure> {
     tokio::time::sleep(short + Duration::from_millis(500)).await;
     assert_eq!(kv.list("").await?.len(), 3, "they live as long as was told");
     Ok(())
+}
+
+/// A program polls some of its calls, and waits for others meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_that_is_not_polled_holds_back_none_of_its_ttl() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let kv = open(node).await?;
+    let mut first = pin!(kv.put("a", "").ttl(HOUR).into_future());
+    assert!(futures::poll!(first.as_mut()).is_pending());
+    assert_eq!(kv.put("b", "").ttl(HOUR).await?.ttl, Some(HOUR));
+    assert_eq!(first.await?.ttl, Some(HOUR));
+    left(node, 1).await
 }

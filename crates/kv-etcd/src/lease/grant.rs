@@ -1,14 +1,29 @@
 //! Asks for leases.
 
 use super::granted::{For, Grant, gone, revoke};
-use crate::{client::Purpose, core::Core, error::is_lease_there};
+use crate::{
+    client::{Client, Purpose},
+    error::is_lease_there,
+};
 use etcd_client::LeaseGrantOptions;
-use kv_core::{ErrorKind, Result, backend::retry::Answered, driver::Deadline};
-use std::time::Duration;
+use kv_core::{
+    ErrorKind, Result,
+    backend::{Clock, Tasks, retry::Answered},
+    driver::Deadline,
+};
+use std::{sync::Arc, time::Duration};
+
+/// The parts of a store that a grant needs, also in a task of its own.
+#[derive(Clone)]
+pub(crate) struct Granter {
+    pub(crate) clock: Clock,
+    pub(crate) client: Arc<Client>,
+    pub(crate) tasks: Tasks,
+}
 
 /// Asks for a lease of whole seconds.
 pub(crate) async fn grant(
-    core: &Core,
+    granter: &Granter,
     ttl: Duration,
     what: For,
     deadline: Deadline,
@@ -17,10 +32,10 @@ pub(crate) async fn grant(
     let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
     loop {
         let id = what.number();
-        let (at, client, tasks) = (core.clock.now(), core.client.clone(), core.tasks.clone());
+        let (at, client, tasks) = (granter.clock.now(), granter.client.clone(), granter.tasks.clone());
         // A lease can be revoked for certain only after the answer, so the answer is awaited even
         // when the caller is gone.
-        let asked = core.tasks.to_its_end(async move {
+        let asked = granter.tasks.to_its_end(async move {
             let options = LeaseGrantOptions::new().with_id(id);
             let ask = client.ask(Purpose::Repeatable, deadline, |service| {
                 let (mut leases, options) = (service.lease_client(), options.clone());

@@ -1,7 +1,7 @@
 //! Leases, granted under numbers of our own, so that a grant can be undone whatever became of its
 //! answer. The number also tells what the lease is for.
 
-mod grant;
+pub(crate) mod grant;
 mod granted;
 mod ttl;
 pub(crate) mod ttl_leases;
@@ -33,7 +33,7 @@ pub(crate) fn keep(core: &Core, grant: &Grant) -> Alive {
 pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let range = core.capabilities.lease.as_ref();
     let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;
-    let grant = grant(core, ttl, For::Owner, options.deadline, options.each_request).await?;
+    let grant = grant(&core.granter(), ttl, For::Owner, options.deadline, options.each_request).await?;
     let alive = keep(core, &grant);
     Ok(Leased { id: LeaseId::new(format!("{:x}", grant.id)), ttl: grant.ttl, alive, revoke: grant.revoke })
 }

@@ -1,53 +1,75 @@
 //! The part of one write in the lease of its TTL.
 
 use super::{
-    grant::grant,
+    grant::{Granter, grant},
     granted::For,
-    ttl_leases::{TtlLease, TtlUse, ahead},
+    ttl_leases::{Place, Slot, TtlLease, TtlLeases, TtlUse, ahead},
 };
 use crate::core::Core;
 use kv_core::{Error, ErrorKind, Result, backend::Clock, driver::Deadline};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 
 /// Returns the part of a write that is about to be sent in a lease for this TTL.
 pub(crate) async fn ttl_lease(core: &Core, ttl: Duration, deadline: Deadline) -> Result<TtlUse> {
     let place = (Handle::current().id(), ttl);
     let slot = core.ttl_leases.slot(place);
-    let ours = AtomicBool::new(false);
-    let lease = slot.get_or_try_init(|| async {
-        let lease = ask(core, ttl, deadline).await?;
-        ours.store(true, Ordering::Relaxed);
-        Ok(lease)
-    });
     // The lease that another put asked for is waited for no longer than one of our own.
     let left = deadline.remaining();
-    let Some(lease) = Deadline::after(left - left / 50).limit(lease).await else {
-        return Err(not_granted());
-    };
-    let lease = lease?;
-    let ours = ours.load(Ordering::Relaxed);
-    if ours {
-        core.ttl_leases.open(place, lease);
-    }
+    let shared = Deadline::after(left - left / 50).limit(shared(core, &slot, place, deadline));
+    let (lease, ours) = shared.await.unwrap_or_else(|| Err(not_granted()))?;
     let lease = match ours || lease.is_open() {
         true => lease.take(),
         // The grant took so long that there may be too little time left for others.
-        false => ask(core, ttl, deadline).await?.take(),
+        false => ask(&core.granter(), ttl, deadline).await?.take(),
     };
     Ok(TtlUse::new(lease))
 }
 
-async fn ask(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<TtlLease>> {
+/// Returns the lease of the slot, and whether it was asked for here: where there is none, a task
+/// asks for it, so that a put that is not polled, or that leaves, holds back no other.
+async fn shared(
+    core: &Core,
+    slot: &Arc<Slot>,
+    place: Place,
+    deadline: Deadline,
+) -> Result<(Arc<TtlLease>, bool)> {
+    let (before, mut ours) = (slot.asked.last(), false);
+    loop {
+        if let Some(lease) = slot.lease() {
+            return Ok((lease.clone(), ours));
+        }
+        let fill = |_| {
+            ours = true;
+            fill(core.granter(), core.ttl_leases.clone(), slot.clone(), place, deadline)
+        };
+        let (number, answer) = slot.asked.join(fill).await;
+        match answer.unwrap_or_else(|| Err(not_granted())) {
+            // The answer to one that came before may be out of date, and others had less time.
+            Err(e) if ours || number > before && !e.is_transient() => return Err(e),
+            _ => {}
+        }
+    }
+}
+
+/// Asks for the lease of a slot, and gives it to puts.
+async fn fill(
+    granter: Granter,
+    leases: TtlLeases,
+    slot: Arc<Slot>,
+    place: Place,
+    deadline: Deadline,
+) -> Result<()> {
+    let lease = ask(&granter, place.1, deadline).await?;
+    slot.fill(lease.clone());
+    leases.open(place, &lease);
+    Ok(())
+}
+
+async fn ask(granter: &Granter, ttl: Duration, deadline: Deadline) -> Result<Arc<TtlLease>> {
     let asked = Clock::system().now();
     let each = deadline.within().min(Deadline::DEFAULT);
-    let granted = grant(core, ttl + ahead(ttl), For::Ttl, deadline, each).await;
+    let granted = grant(granter, ttl + ahead(ttl), For::Ttl, deadline, each).await;
     granted.map(|grant| TtlLease::new(ttl, asked, grant)).map_err(|e| match e.kind() {
         ErrorKind::OutcomeUnknown => not_granted().with_cause(e),
         _ => e,

@@ -5,8 +5,9 @@
 //! was put is revoked: by the store that asked for it, which alone puts under it.
 
 use super::granted::{Grant, renew};
-use crate::client::Client;
+use crate::client::{Client, shared::Shared};
 use kv_core::{
+    Result,
     backend::{Clock, Instant, Mutex, Undo},
     driver::Deadline,
 };
@@ -14,12 +15,12 @@ use std::{
     collections::HashMap,
     mem,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
-use tokio::{runtime::Id, sync::OnceCell, task::AbortHandle};
+use tokio::{runtime::Id, task::AbortHandle};
 
 /// Sets by what part of a TTL, and by how much at least, its lease is longer than it: the lease is
 /// granted before keys are put, and must not end before their TTL has.
@@ -160,15 +161,35 @@ impl TtlUse {
 }
 
 /// The place of a lease that puts of one TTL share.
-pub(super) type Slot = Arc<OnceCell<Arc<TtlLease>>>;
-
-/// The leases of one store for its puts.
 #[derive(Default)]
+pub(super) struct Slot {
+    lease: OnceLock<Arc<TtlLease>>,
+    /// Holds the requests for it: the lease is there behind one that went well.
+    pub(super) asked: Shared<Result<()>>,
+}
+
+impl Slot {
+    pub(super) fn lease(&self) -> Option<&Arc<TtlLease>> {
+        self.lease.get()
+    }
+
+    /// Puts the lease into the slot, which has none.
+    pub(super) fn fill(&self, lease: Arc<TtlLease>) {
+        // One request at a time is under way, and none once there is a lease.
+        let _ = self.lease.set(lease);
+    }
+}
+
+/// The leases of one store for its puts. Clones are the same.
+#[derive(Clone, Default)]
 pub(crate) struct TtlLeases(Arc<Mutex<Table>>);
 
 /// The leases that further puts of a runtime may have: another runtime may stand still while it
 /// asks for a lease.
-type Table = HashMap<(Id, Duration), Slot>;
+type Table = HashMap<Place, Arc<Slot>>;
+
+/// The runtime of a slot, and the TTL of its puts.
+pub(super) type Place = (Id, Duration);
 
 impl TtlLeases {
     /// Changes the table. What is taken out of it is a part of the answer, and is dropped when the
@@ -179,14 +200,14 @@ impl TtlLeases {
 
     /// Returns the slot of the lease that a put with this TTL may have: of one that is there or
     /// under way, or of a new one.
-    pub(super) fn slot(&self, place: (Id, Duration)) -> Slot {
+    pub(super) fn slot(&self, place: Place) -> Arc<Slot> {
         let (slot, _past) = self.change(|table| {
-            let may_be_had = |slot: &&Slot| slot.get().is_none_or(|lease| lease.is_open());
+            let may_be_had = |slot: &&Arc<Slot>| slot.lease().is_none_or(|lease| lease.is_open());
             if let Some(slot) = table.get(&place).filter(may_be_had) {
                 return (slot.clone(), Vec::new());
             }
             // Nobody else removes what a runtime that ended has left.
-            let is_left = |slot: &Slot| match slot.get() {
+            let is_left = |slot: &Arc<Slot>| match slot.lease() {
                 Some(lease) => !lease.is_open(),
                 None => Arc::strong_count(slot) == 1,
             };
@@ -198,7 +219,7 @@ impl TtlLeases {
 
     /// Gives a lease to puts until its time for that is over, or until it is seen that nobody
     /// needs it.
-    pub(super) fn open(&self, place: (Id, Duration), lease: &Arc<TtlLease>) {
+    pub(super) fn open(&self, place: Place, lease: &Arc<TtlLease>) {
         let (table, own) = (Arc::downgrade(&self.0), Arc::downgrade(lease));
         let (unused, over) = (lease.asked + UNUSED, lease.asked + lease.open_for());
         let retires = tokio::spawn(async move {
@@ -208,7 +229,7 @@ impl TtlLeases {
                 // It is dropped when the mutex is free again.
                 let _retired = {
                     let mut table = table.lock();
-                    let Some(lease) = table.get(&place).and_then(|slot| slot.get()) else { return };
+                    let Some(lease) = table.get(&place).and_then(|slot| slot.lease()) else { return };
                     if !own.ptr_eq(&Arc::downgrade(lease)) {
                         return;
                     }
@@ -224,7 +245,7 @@ impl TtlLeases {
     pub(crate) fn is_over(&self, lease: &TtlLease) {
         let end = lease.end.lock().take();
         end.into_iter().for_each(Undo::forget);
-        let is_it = |slot: &Slot| slot.get().is_some_and(|there| there.id == lease.id);
+        let is_it = |slot: &Slot| slot.lease().is_some_and(|there| there.id == lease.id);
         let _over: Vec<_> = self.change(|table| table.extract_if(|_, slot| is_it(slot)).collect());
     }
 

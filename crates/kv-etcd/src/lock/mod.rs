@@ -55,7 +55,7 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
 async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<Use> {
     let grant = || async {
         let deadline = Deadline::after(each_request);
-        let grant = lease::grant(core, ttl, For::Session, deadline, each_request).await?;
+        let grant = lease::grant(&core.granter(), ttl, For::Session, deadline, each_request).await?;
         let alive = lease::keep(core, &grant);
         let watcher = Arc::new(DeleteWatcher::new(core.client.clone(), each_request));
         let session =
