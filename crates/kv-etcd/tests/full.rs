@@ -162,3 +162,37 @@ async fn a_refused_write_was_not_there() -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// Checks the same of the value of a lock's holder.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_value_of_a_holder_is_not_there() -> Result<(), Failure> {
+    let node = &small("etcd").await?;
+    let url = format!("etcd://{}/full/", node.address);
+    let mut holders = Vec::new();
+    for holder in 0..8 {
+        let kv = kv_etcd::open(&url).await?;
+        let guard = kv.new_lock(format!("l{holder}")).acquire().await?;
+        holders.push(tokio::spawn(async move {
+            for n in 0.. {
+                let value = format!("{n:010000}");
+                let Err(e) = guard.set_value(value.clone()).await else { continue };
+                match e.kind() {
+                    ErrorKind::NoSpace => {
+                        let there = kv.lock_holder(format!("l{holder}")).await?.ok_or("it is held")?;
+                        assert_ne!(there.value, value.as_bytes(), "{n} was refused, and is there");
+                        if n > 0 {
+                            return Ok::<_, Failure>(());
+                        }
+                    }
+                    ErrorKind::OutcomeUnknown => {}
+                    _ => return Err(e.into()),
+                }
+            }
+            Ok(())
+        }));
+    }
+    for holder in holders {
+        holder.await??;
+    }
+    Ok(())
+}

@@ -8,6 +8,7 @@ use crate::{
     core::Core,
     list::{purpose, reading},
     names::Names,
+    write::trace::Trace,
 };
 use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, SortOrder, SortTarget, Txn, TxnOp};
 use kv_core::{
@@ -55,9 +56,13 @@ pub(crate) async fn set_holder(
         // One that another tool overwrote is no longer in the queue.
         Compare::lease(name.clone(), CompareOp::NotEqual, 0),
     ];
+    let trace = Trace::new(core, name.clone());
     let put = TxnOp::put(name, value, Some(PutOptions::new().with_ignore_lease()));
     let txn = Txn::new().when(when).and_then([put]);
-    Ok(core.txn(Purpose::Write, options.deadline, txn).await?.succeeded())
+    match core.txn(Purpose::Write, options.deadline, txn).await {
+        Ok(answer) => Ok(answer.succeeded()),
+        Err(e) => Err(trace.error(core, e, options.deadline).await),
+    }
 }
 
 /// Does [`Store::break_lock`](kv_core::driver::Store::break_lock). The first contender stays first

@@ -3,7 +3,7 @@
 mod conditions;
 mod life;
 mod size;
-mod trace;
+pub(crate) mod trace;
 mod transact;
 mod tree;
 

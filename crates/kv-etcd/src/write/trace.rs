@@ -13,7 +13,7 @@ pub(super) fn is_undone<T>(answer: &Result<T>) -> bool {
 }
 
 /// The name of one put of a request, which shows whether the request was done.
-pub(super) struct Trace {
+pub(crate) struct Trace {
     name: Vec<u8>,
     /// Holds a revision from before the request.
     before: i64,
@@ -21,13 +21,13 @@ pub(super) struct Trace {
 
 impl Trace {
     /// Notes the name, before the request is sent.
-    pub(super) fn new(core: &Core, name: Vec<u8>) -> Self {
+    pub(crate) fn new(core: &Core, name: Vec<u8>) -> Self {
         Self { name, before: core.seen() }
     }
 
     /// Returns the error of the request. A server that becomes full by a request does it, and says
     /// all the same that there is no space; the key shows whether that happened.
-    pub(super) async fn error(&self, core: &Core, error: Error, deadline: Deadline) -> Error {
+    pub(crate) async fn error(&self, core: &Core, error: Error, deadline: Deadline) -> Error {
         if error.kind() != ErrorKind::NoSpace {
             return error;
         }
