@@ -179,6 +179,7 @@ async fn a_put_whose_lease_is_gone_takes_another() -> Result<(), Failure> {
         let lost = kv.transact().then(kv.put("a", "").ttl(HOUR)).then(kv.put("b", "").lease(&lease)).await;
         assert_eq!(lost.unwrap_err().kind(), ErrorKind::LeaseLost);
         assert!(kv.list("").await?.is_empty());
+        left(node, 0).await?;
     }
     Ok(())
 }

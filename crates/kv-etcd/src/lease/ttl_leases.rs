@@ -241,10 +241,8 @@ impl TtlLeases {
         *lease.retires.lock() = Some(retires.abort_handle());
     }
 
-    /// Gives this lease to no further puts: it has ended.
+    /// Gives this lease to no further puts: it has ended, or another lease of the same transaction.
     pub(crate) fn is_over(&self, lease: &TtlLease) {
-        let end = lease.end.lock().take();
-        end.into_iter().for_each(Undo::forget);
         let is_it = |slot: &Slot| slot.lease().is_some_and(|there| there.id == lease.id);
         let _over: Vec<_> = self.change(|table| table.extract_if(|_, slot| is_it(slot)).collect());
     }
