@@ -30,10 +30,14 @@
 //!   lease; where the lease has other keys, for a second behind that time: a put that took longer
 //!   still returns the TTL that is left.
 //! * A lease of TTLs ends by itself, at its time, whatever became of its keys: nobody revokes it
-//!   because a key was replaced or deleted, since it may have others. A store that is writing one
-//!   TTL all the time leaves at most some hundred and twenty leases on the server, also when it is
-//!   closed: with a TTL of a year those stay for a year. Only a lease under which nothing was put is
+//!   because a key was replaced or deleted, since it may have others. A runtime that is writing one
+//!   TTL all the time leaves at most some hundred and twenty leases on the server, also when the
+//!   store is closed: with a TTL of a year those stay for a year. They can be more where the server
+//!   takes longer for a grant than puts share a lease. Only a lease under which nothing was put is
 //!   revoked, after half a second or by `close`. Leases of users and of locks are others.
+//! * A lease whose grant had no answer is taken where the request is repeated in time and finds it.
+//!   Otherwise it is revoked, again and again for ten seconds or until `close`. It stays for its TTL
+//!   where the outage lasts longer.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no
 //!   keys. It leaves out names that hold the character `\x01`, which stores with a prefix inside
 //!   of the directory keep for themselves. Where there are such names below the directory it takes two

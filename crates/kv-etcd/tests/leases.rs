@@ -7,7 +7,7 @@ use kv_core::{
     Bytes, ErrorKind, Key, Kv,
     driver::{PutOptions, Transaction, Write, WriteOptions},
 };
-use kv_testsuite::{Failure, failover::soon};
+use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::{
     pin::pin,
     time::{Duration, Instant},
@@ -260,4 +260,55 @@ async fn a_put_that_is_not_polled_holds_back_none_of_its_ttl() -> Result<(), Fai
     assert_eq!(kv.put("b", "").ttl(HOUR).await?.ttl, Some(HOUR));
     assert_eq!(first.await?.ttl, Some(HOUR));
     left(node, 1).await
+}
+
+/// Opens a store through a proxy, which holds the answer to the next request.
+async fn behind(node: &Node) -> Result<(Proxy, Kv), Failure> {
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_etcd::open(&format!("etcd://{}/leases/", proxy.address())).await?;
+    kv.get("a").await?;
+    proxy.hold_next_answer();
+    Ok((proxy, kv))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_whose_grant_had_no_answer_is_the_one_that_is_had() -> Result<(), Failure> {
+    for kind in ["etcd", "etcd34"] {
+        let node = &single(kind).await?;
+        let (proxy, kv) = behind(node).await?;
+        let lease = tokio::spawn(kv.lease(TTL).into_future());
+        left(node, 1).await?;
+        proxy.reset().await;
+        proxy.heal().await;
+        let lease = lease.await??;
+        assert_eq!((lease.ttl(), leases(node).await?), (TTL, 1));
+        kv.put("a", "").lease(&lease).await?;
+        assert!(lease.revoke().await?, "it was alive");
+        left(node, 0).await?;
+
+        proxy.hold_next_answer();
+        let put = tokio::spawn(kv.put("a", "").ttl(HOUR).into_future());
+        left(node, 1).await?;
+        proxy.reset().await;
+        proxy.heal().await;
+        assert_eq!(put.await??.ttl, Some(HOUR));
+        left(node, 1).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_which_nobody_heard_is_revoked_after_the_outage() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let (proxy, kv) = behind(node).await?;
+    let hasty = kv.with_deadline(Duration::from_millis(500));
+    let lease = tokio::spawn(hasty.lease(TTL).into_future());
+    left(node, 1).await?;
+    proxy.cut().await;
+    let unheard = lease.await?.unwrap_err();
+    assert_eq!(unheard.kind(), ErrorKind::OutcomeUnknown, "{unheard}");
+    // A first attempt at revoking it fails within this time.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    proxy.heal().await;
+    left(node, 0).await
 }
