@@ -204,7 +204,8 @@ pub(crate) enum OnStore {
     /// It is for a holder that hangs and renews its lock all the same. The lock goes to the next in
     /// line. The holder is told at its next renewal at the latest, and what it does goes on until
     /// then: end its process first where you can. The exit code is 1 if the lock is not held under
-    /// this token. A permit of a semaphore is ended by deleting its key, NAME/slots/NUMBER.
+    /// this token. A permit of a semaphore is ended by deleting its key, NAME/slots/NUMBER: its
+    /// holder is told at once, and the command that runs under it is ended.
     Break(BreakArgs),
     /// Shows who holds a lock or leads, and the fencing token
     Holder(HolderArgs),

@@ -53,7 +53,9 @@
 //!   and work that depends on it is dropped then. But a process that stands still between a look at
 //!   the clock and a write can always be too late. So a write that must not happen then is made to
 //!   depend on what is held ([`fenced`](kv_core::Put::fenced), [`Permit::condition`],
-//!   [`Locks::transact`]): the store decides it in the same step.
+//!   [`Locks::transact`]): the store decides it in the same step. Whoever deletes the key of what is
+//!   held takes it from its holder; that is told by what waits for the loss, as
+//!   [`Permit::while_held`] does, and watches the key meanwhile.
 //! - A dropped future leaves nothing behind: places in line, keys and leases are given back in the
 //!   background, as far as the runtime goes on; else they end by their TTL.
 //! - Outages are ridden out where one waits anyway. What ends a wait is what
@@ -75,6 +77,7 @@ mod lock_all;
 mod names;
 mod needs;
 mod once;
+mod own_key;
 mod patience;
 mod permit;
 mod record;

@@ -1,6 +1,6 @@
 //! A share of something: a key under a lease of its own.
 
-use crate::patience::until_lost;
+use crate::{own_key::OwnKey, patience::until_lost};
 use kv_core::{Bytes, Condition, Entry, Error, ErrorKind, Guard, Key, Kv, Lease, Result, Version};
 use std::{fmt, future::Future, time::Duration};
 
@@ -29,8 +29,7 @@ use std::{fmt, future::Future, time::Duration};
 /// ```
 #[must_use = "dropping the permit gives it back"]
 pub struct Permit {
-    lease: Lease,
-    key: Key,
+    share: OwnKey,
     version: Version,
     token: u64,
 }
@@ -44,36 +43,44 @@ impl Permit {
 
     /// Returns the key that is there as long as the permit is.
     pub fn key(&self) -> &Key {
-        &self.key
+        self.share.key()
     }
 
     /// Returns the condition that the permit is still held, for
     /// [`Txn::when`](kv_core::Txn::when).
     pub fn condition(&self) -> Condition {
-        Condition::Version(self.key.clone(), self.version)
+        Condition::Version(self.key().clone(), self.version)
     }
 
     /// Returns how long the permit is held at least if no further renewal succeeds, by this side's
     /// clock; zero when it is lost. No I/O.
     pub fn remaining(&self) -> Duration {
-        self.lease.remaining()
+        self.share.remaining()
     }
 
     /// Tells whether the permit is held, by this side's clock and by the rule of
-    /// [`Guard::is_held`]. No I/O. Between this answer and what you do next it can be lost: make a
-    /// write that must not happen then depend on the [`condition`](Self::condition).
+    /// [`Guard::is_held`]. No I/O. That somebody has deleted or replaced its [`key`](Self::key) is
+    /// known here only once a [`lost`](Self::lost) or [`while_held`](Self::while_held), which watch
+    /// the key, has seen it. Between this answer and what you do next the permit can be lost: make
+    /// a write that must not happen then depend on the [`condition`](Self::condition).
     pub fn is_held(&self) -> bool {
-        self.lease.is_held()
+        self.share.is_held()
     }
 
-    /// Waits until the permit is lost, and returns the reason, as [`Lease::lost`] says. The future
-    /// borrows nothing.
+    /// Waits until the permit is lost, and returns the reason, a
+    /// [`LeaseLost`](ErrorKind::LeaseLost) or [`Closed`](ErrorKind::Closed): its time is over, as
+    /// [`Lease::lost`] says, or somebody has deleted or replaced its [`key`](Self::key). For this
+    /// it watches the key while it is waited for; the loss is told as soon as a watch tells it.
+    /// Where the server refuses that watch, the time alone decides. The future borrows nothing.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves no watch behind.
     pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
-        self.lease.lost()
+        self.share.lost()
     }
 
-    /// Runs the work until it ends, or until the permit is lost: the work is then dropped where it
-    /// stands.
+    /// Runs the work until it ends, or until the permit is lost, as [`lost`](Self::lost) says: the
+    /// work is then dropped where it stands.
     ///
     /// # Errors
     /// [`LeaseLost`](ErrorKind::LeaseLost) and [`Closed`](ErrorKind::Closed), or those of the work.
@@ -87,7 +94,8 @@ impl Permit {
         until_lost(|| self.is_held(), self.lost(), work).await?
     }
 
-    /// Gives the permit back, and returns whether it was still held.
+    /// Gives the permit back, and returns whether it was still held, by the rule of
+    /// [`is_held`](Self::is_held).
     ///
     /// # Errors
     /// Those of the server; the permit is free after its TTL then.
@@ -95,17 +103,16 @@ impl Permit {
     /// # Cancel safety
     /// It goes on in the background when the caller stops waiting.
     pub async fn release(self) -> Result<bool> {
-        self.lease.revoke().await
+        self.share.give_back().await
     }
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, token, .. } = self;
         let mut permit = f.debug_struct("Permit");
         permit
-            .field("key", key)
-            .field("token", token)
+            .field("key", self.key())
+            .field("token", &self.token)
             .field("is_held", &self.is_held())
             .finish_non_exhaustive()
     }
@@ -138,9 +145,17 @@ pub(crate) async fn occupy(
 
 /// Makes the permit of a key that was made under this lease. A permit that was lost before it is
 /// there is never given.
-pub(crate) async fn permit(lease: Lease, key: Key, version: Version, gate: &Guard) -> Result<Permit> {
+pub(crate) async fn permit(
+    kv: &Kv,
+    lease: Lease,
+    (key, version): (Key, Version),
+    gate: &Guard,
+) -> Result<Permit> {
     match lease.is_held() {
-        true => Ok(Permit { lease, key, version, token: gate.token() }),
+        true => {
+            let share = OwnKey::new(kv, lease, key, Some(version));
+            Ok(Permit { share, version, token: gate.token() })
+        }
         false => Err(lease.lost().await),
     }
 }

@@ -52,6 +52,7 @@ const LATE_WATCH: Duration = Duration::from_millis(100);
 /// |---|---|
 /// | paused beyond the TTL | others get the lock; when it wakes, it knows that its time is over, and what it writes under the guard or the condition is refused |
 /// | killed | its share is free within the TTL and its [lateness](kv_core::Capabilities::lateness) |
+/// | robbed of its key as a reader, which somebody deletes or replaces | [`Permit::lost`] and [`Permit::while_held`], which watch the key, tell it at once; writes under its condition are refused |
 /// | cut off from the server | it knows the loss by its own clock, a tenth of the TTL before others can have the lock |
 /// | there while the server restarts | its share is kept, if the lock or lease outlives the restart; else as when it is cut off |
 /// | told nothing, because an answer was lost | a reader reads its key, and knows it by the name; else it gives back what it may have, and asks again |
@@ -206,7 +207,7 @@ impl RwLock {
         let is_ours = |_: &Entry| true;
         let entered = occupy(&self.kv, &key, &record, (gate, &lease), is_ours).await?;
         let lost = || Error::new(ErrorKind::Unavailable, "the key of the reader was gone at once");
-        permit(lease, key, entered.ok_or_else(lost)?, gate).await
+        permit(&self.kv, lease, (key, entered.ok_or_else(lost)?), gate).await
     }
 
     /// Waits until no reader's key is left. Nobody but the holder of the gate makes new ones.

@@ -319,3 +319,29 @@ async fn an_error_or_a_condition_leaves_it_to_be_done() -> Result<()> {
     until("the lock is free", async || p.other.lock_holder("migration").await.unwrap().is_none()).await;
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_member_whose_key_is_deleted_knows_it_inside_and_comes_again_outside() -> Result<()> {
+    let p = pair().await;
+    let step = |kv: &Kv| DoubleBarrier::new(kv, "step", 2).ttl(9 * S);
+    let (one, two) = (step(&p.kv), step(&p.other));
+    let waits = tokio::spawn(async move { one.enter().await });
+    tokio::time::sleep(S).await;
+    p.other.delete_tree("step/members").await?;
+    let both = async { tokio::join!(two.enter(), waits) };
+    let (two, one) = tokio::time::timeout(60 * S, both).await.expect("it comes again");
+    let (one, two) = (one.unwrap()?, two?);
+    let losses = async { tokio::join!(one.lost(), two.lost()) };
+    let deleted = async {
+        tokio::time::sleep(S).await;
+        p.other.delete_tree("step/members").await
+    };
+    let told = tokio::time::timeout(60 * S, async { tokio::join!(losses, deleted).0 }).await;
+    let (why, other) = told.expect("they are told");
+    assert_eq!((why.kind(), other.kind()), (ErrorKind::LeaseLost, ErrorKind::LeaseLost));
+    assert!(!one.is_held() && !two.is_held());
+    one.leave().await?;
+    two.leave().await?;
+    p.only_left(&["step/opened"]).await;
+    Ok(())
+}

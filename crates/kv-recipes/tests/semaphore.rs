@@ -200,3 +200,47 @@ async fn an_acquisition_that_is_dropped_at_any_poll_leaves_nothing() -> Result<(
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_whose_key_is_deleted_or_replaced_is_told() -> Result<()> {
+    for replaces in [false, true] {
+        let p = pair().await;
+        let permit = semaphore(&p.kv, 1).acquire().await?;
+        let lost = permit.lost();
+        let work = permit.while_held(std::future::pending::<Result<()>>());
+        let taken = async {
+            tokio::time::sleep(S).await;
+            match replaces {
+                true => drop(p.other.put(permit.key(), "another's").await),
+                false => drop(p.other.delete(permit.key()).await),
+            }
+        };
+        let ended = tokio::time::timeout(5 * S, async { tokio::join!(work, taken).0 }).await;
+        assert_eq!(ended.expect("it ends with the key").unwrap_err().kind(), ErrorKind::LeaseLost);
+        assert!(!permit.is_held() && permit.remaining().is_zero());
+        let why = tokio::time::timeout(S, lost).await.expect("it is told");
+        assert!(why.kind() == ErrorKind::LeaseLost && why.to_string().contains("render/slots/0"), "{why}");
+        assert!(!permit.release().await?);
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn outages_that_pass_end_no_permit() -> Result<()> {
+    let p = pair().await;
+    let permit = semaphore(&p.kv, 1).acquire().await?;
+    let lost = tokio::spawn(permit.lost());
+    for _ in 0..5 {
+        p.faults.pause();
+        p.faults.cut_watches();
+        tokio::time::sleep(2 * S).await;
+        p.faults.resume();
+        p.faults.fail(Calls::Reads, ErrorKind::Unavailable, 3);
+        tokio::time::sleep(10 * S).await;
+    }
+    assert!(permit.is_held() && !lost.is_finished());
+    p.other.delete_tree("render/slots").await?;
+    let lost = tokio::time::timeout(10 * S, lost).await.expect("it is told");
+    assert_eq!(lost.unwrap().kind(), ErrorKind::LeaseLost);
+    Ok(())
+}

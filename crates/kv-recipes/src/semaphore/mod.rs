@@ -47,14 +47,15 @@ use std::time::Duration;
 /// |---|---|
 /// | paused beyond the TTL | its permit is another's; when it wakes, [`Permit::is_held`] is false, and writes under its [`condition`](Permit::condition) are refused |
 /// | killed | its permit is free within the TTL and its [lateness](kv_core::Capabilities::lateness) |
+/// | robbed of its key, which somebody deletes or replaces | [`Permit::lost`] and [`Permit::while_held`], which watch the key, tell it at once; writes under its condition are refused |
 /// | cut off from the server | it knows the loss by its own clock, a tenth of the TTL before the permit can be another's |
 /// | there while the server restarts | the permit is kept, if its lease outlives the restart; else as when it is cut off |
 /// | told nothing, because an answer was lost | it reads the key of the permit, and knows its own by its id; else it gives back what it may have, and asks again |
 /// | no longer waiting (the future is dropped) | its place in line and its permit are free, in the background |
 ///
 /// There are never more live permits than the number, because each has a numbered key that is made
-/// only if it is missing. Somebody who deletes such a key frees a permit that is held; whatever is
-/// put in its place counts as one. On a store that may lose
+/// only if it is missing. Somebody who deletes such a key takes the permit from its holder, who is
+/// told, and frees it; whatever is put in its place counts as one. On a store that may lose
 /// acknowledged writes ([`Durability::MayLose`](kv_core::Durability)) a failover can free a permit
 /// that is held: the older holder's writes under its condition are refused. A waiter that is paused
 /// at the head of the line holds up the others for one TTL at most.

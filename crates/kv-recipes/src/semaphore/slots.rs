@@ -91,7 +91,7 @@ impl Slots {
         let mut lost: BoxFuture<'static, Error> = Box::pin(lease.lost());
         let mut watch = self.kv.watch_tree(&self.directory).await?;
         let (mut seen, mut is_known) = (Seen::default(), false);
-        let (key, version) = loop {
+        let taken = loop {
             let mut is_late = false;
             if is_known {
                 self.agree(gate, seen.limit.as_ref()).await?;
@@ -112,7 +112,7 @@ impl Slots {
                 WatchEvent::Synced => is_known = true,
             }
         };
-        permit(lease, key, version, gate).await
+        permit(&self.kv, lease, taken, gate).await
     }
 
     /// Takes a permit if one is free.
@@ -127,7 +127,7 @@ impl Slots {
         }
         let (lease, id) = (self.kv.lease(self.ttl).await?, new_id());
         match self.take_one_of(&seen, &id, gate, &lease).await? {
-            Some((key, version)) => permit(lease, key, version, gate).await.map(Some),
+            Some(taken) => permit(&self.kv, lease, taken, gate).await.map(Some),
             None => Ok(None),
         }
     }

@@ -183,3 +183,34 @@ pub(super) async fn dropped(t: Trial) -> Verdict {
     both(&t, [enters(&kv, ttl), enters(&other, ttl)]).await?;
     Ok(Ended::Kept)
 }
+
+pub(super) async fn deleted(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    let ((ttl, _), kv, other) = (both_times(&t, LONG), t.open().await?, t.open().await?);
+    // One that waits, and whose key is deleted, comes again.
+    let waits = enters(&kv, ttl);
+    let members = async || other.list("round/members").await;
+    let there = || async { Ok(!members().await?.is_empty()) };
+    t.until("the first member to be there", there).await?;
+    let first = members().await?.swap_remove(0).key;
+    holds("the key of a member is there", other.delete(&first).await?)?;
+    let again = || async { Ok(members().await?.iter().any(|entry| entry.key != first)) };
+    t.until("a member that waits to come again", again).await?;
+    let enters = enters(&other, ttl);
+    let a = t.soon("the member whose key was deleted to go in", waits).await???;
+    let b = t.soon("the other member to go in", enters).await???;
+    // Of one that is inside the others believe that it has left.
+    let losses = futures::future::join(a.lost(), b.lost());
+    for entry in members().await? {
+        other.delete(&entry.key).await?;
+    }
+    let (one, two) = t.soon("members whose keys are deleted to know that they are gone", losses).await?;
+    same("why they are gone", (one.kind(), two.kind()), (ErrorKind::LeaseLost, ErrorKind::LeaseLost))?;
+    holds("they know it without waiting for it", !a.is_held() && !b.is_held())?;
+    let (a, b) = t.soon("both to leave", futures::future::join(a.leave(), b.leave())).await?;
+    a?;
+    b?;
+    Ok(Ended::Kept)
+}

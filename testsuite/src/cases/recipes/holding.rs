@@ -309,3 +309,52 @@ pub(super) async fn dropped<H: Holding>(t: Trial) -> Verdict {
     give_back(third).await?;
     Ok(Ended::Kept)
 }
+
+pub(super) async fn deleted<H: Holding>(t: Trial) -> Verdict {
+    if let Some(ended) = cannot::<H>(&t).await? {
+        return Ok(ended);
+    }
+    let ((ttl, _), kv, other) = (both_times(&t, LONG), t.open().await?, t.open().await?);
+    for replaces in [false, true] {
+        let held = t.soon("what is free", H::take(kv.clone(), ttl)).await??;
+        let Held::Permit(permit) = &held else { return Err("this is held without a key".into()) };
+        // The work has begun when the key goes.
+        let (conditions, lost) = (held.conditions(), tokio::spawn(permit.lost()));
+        let ((began, begun), work) = (oneshot::channel(), for_ever::<Result<()>>());
+        let work = async {
+            // The other side of the case has failed if nobody hears it.
+            let _ = began.send(());
+            work.await
+        };
+        let taken = async {
+            begun.await?;
+            match replaces {
+                true => drop(other.put(permit.key(), "another's").await?),
+                false => holds("the key of a permit is there", other.delete(permit.key()).await?)?,
+            }
+            Ok::<_, Failure>(())
+        };
+        let ends = async { tokio::join!(permit.while_held(work), taken) };
+        let (ended, taken) = t.soon("the end of work whose permit is gone", ends).await?;
+        taken?;
+        refused("work whose permit is gone", ended, ErrorKind::LeaseLost)?;
+        same("what `is_held` says of a permit that is gone", permit.is_held(), false)?;
+        same("what is left of a permit that is gone", permit.remaining(), Duration::ZERO)?;
+        let why = t.soon("the loss of a permit that is gone", lost).await??;
+        same("why it is lost", why.kind(), ErrorKind::LeaseLost)?;
+        writes(&t, &other, &conditions, false).await?;
+        let key = permit.key().clone();
+        not_held("a release of what is gone", held.release().await)?;
+        if replaces {
+            same(
+                "what stands in the place of a permit",
+                text(&other, key.as_str()).await?.as_deref(),
+                Some("another's"),
+            )?;
+            other.delete(&key).await?;
+        }
+        let second = t.soon("what is given back", H::take_other(other.clone(), ttl)).await??;
+        give_back(second).await?;
+    }
+    Ok(Ended::Kept)
+}

@@ -1,22 +1,21 @@
 //! A barrier through which several go in together, and come out together.
 
+mod seen;
+
 use crate::{
     json::corrupt,
     names::{below, in_recipe, new_id},
     needs,
+    own_key::OwnKey,
     patience::{DEFAULT_TTL, backoff, ends, until_lost},
     record::{self, Format},
 };
 use futures_core::future::BoxFuture;
-use kv_core::{Directory, Entry, Error, ErrorKind, IntoKey, Key, Kv, Lease, Result, Version, WatchEvent};
-use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, future::Future, time::Duration};
+use kv_core::{Error, ErrorKind, IntoKey, Key, Kv, Lease, Result, WatchEvent};
+use seen::{Member, OPENED, Opened, Seen, member, opened};
+use std::{fmt, future::Future, time::Duration};
 use tokio::time::sleep;
 
-/// The directory of the members, below the name of the barrier.
-const MEMBERS: &str = "members";
-/// The key of the last round that was opened, below the name of the barrier.
-const OPENED: &str = "opened";
 /// The pause after which a round is looked at again that could be opened, and was not.
 const LATE_WATCH: Duration = Duration::from_millis(100);
 
@@ -52,6 +51,7 @@ const LATE_WATCH: Duration = Duration::from_millis(100);
 /// |---|---|
 /// | paused beyond the TTL | it counts as gone; inside, [`Inside::lost`] tells it when it wakes; outside, it comes again |
 /// | killed | it is gone within the TTL and its [lateness](kv_core::Capabilities::lateness) |
+/// | robbed of its key, which somebody deletes | it counts as gone; inside, [`Inside::lost`] tells it; outside, it comes again |
 /// | cut off from the server | it waits; after the TTL as after a pause |
 /// | there while the server restarts | the round goes on, for the members whose leases outlive the restart |
 /// | told nothing, because an answer was lost | it puts its key until that stands, and reads which round is open, and with whom |
@@ -77,79 +77,6 @@ pub struct DoubleBarrier {
     name: Result<Key>,
     members: usize,
     ttl: Duration,
-}
-
-/// The line of a member: the round that it is in, or waits for.
-#[derive(Serialize, Deserialize)]
-struct Member {
-    v: Format,
-    round: u64,
-}
-
-/// The line of the last round that was opened.
-#[derive(Default, Serialize, Deserialize)]
-struct Opened {
-    v: Format,
-    round: u64,
-    /// The ids of those who went in.
-    members: Vec<String>,
-}
-
-/// The records of the members and of the last round, as they were read below the barrier's name.
-#[derive(Default)]
-struct Seen {
-    /// The rounds of the members, by their ids.
-    members: BTreeMap<String, u64>,
-    opened: Opened,
-    /// The version of the record of the last round; `None` when there was none.
-    version: Option<Version>,
-}
-
-fn opened(entry: Option<&Entry>) -> Result<Opened> {
-    let Some(entry) = entry else { return Ok(Opened::default()) };
-    record::read(&entry.key, &entry.value).map(|(opened, _)| opened)
-}
-
-impl Seen {
-    fn set(&mut self, barrier: &Directory, key: &Key, entry: Option<&Entry>) -> Result<()> {
-        let Some(name) = barrier.strip(key) else { return Ok(()) };
-        if name.as_str() == OPENED {
-            (self.opened, self.version) = (opened(entry)?, entry.map(|entry| entry.version));
-        } else if name.parent().as_str() == MEMBERS {
-            let id = name.name().to_owned();
-            match entry {
-                Some(entry) => {
-                    let (Member { round, .. }, _) = record::read(&entry.key, &entry.value)?;
-                    self.members.insert(id, round);
-                }
-                None => drop(self.members.remove(&id)),
-            }
-        }
-        Ok(())
-    }
-
-    fn fold(&mut self, barrier: &Directory, event: &WatchEvent) -> Result<()> {
-        match event {
-            WatchEvent::Put(entry) => self.set(barrier, &entry.key, Some(entry)),
-            WatchEvent::Delete { key, .. } => self.set(barrier, key, None),
-            WatchEvent::Synced => Ok(()),
-        }
-    }
-
-    /// Returns the members of this round, by their ids.
-    fn of_round(&self, round: u64) -> impl Iterator<Item = &String> {
-        self.members.iter().filter(move |(_, of)| **of == round).map(|(id, _)| id)
-    }
-
-    /// Tells whether this round is the next one, and can be opened.
-    fn can_open(&self, round: u64, members: usize) -> bool {
-        let is_next = round.checked_sub(1) == Some(self.opened.round);
-        is_next && self.of_round(round).count() >= members && self.members.values().all(|of| *of >= round)
-    }
-
-    fn has_members_up_to(&self, round: u64) -> bool {
-        self.members.values().any(|of| *of <= round)
-    }
 }
 
 impl DoubleBarrier {
@@ -194,30 +121,39 @@ impl DoubleBarrier {
     async fn enter_once(&self, name: &Key) -> Result<Inside> {
         let lease = self.kv.lease(self.ttl).await?;
         let lost: BoxFuture<'static, Error> = Box::pin(lease.lost());
-        let entered = until_lost(|| lease.is_held(), lost, self.wait(name, &lease)).await;
+        let id = new_id();
+        let entered = until_lost(|| lease.is_held(), lost, self.wait(name, &id, &lease)).await;
         let round = entered.flatten()?;
-        Ok(Inside { kv: self.kv.clone(), name: name.clone(), lease, round })
+        // The others count whoever has a key.
+        let member = OwnKey::new(&self.kv, lease, member(name, &id)?, None);
+        Ok(Inside { name: name.clone(), member, round })
     }
 
     /// Waits until the round of this member is open; returns the round.
-    async fn wait(&self, name: &Key, lease: &Lease) -> Result<u64> {
-        let (barrier, id, last) = (name.as_directory(), new_id(), below(name, OPENED)?);
+    async fn wait(&self, name: &Key, id: &str, lease: &Lease) -> Result<u64> {
+        let (barrier, last) = (name.as_directory(), below(name, OPENED)?);
         let mut watch = self.kv.watch_tree(&barrier).await?;
         let before = opened(self.kv.get(&last).await?.as_ref())?.round;
         let mine = before.checked_add(1).ok_or_else(|| corrupt(&last, "is the last round that can be"))?;
-        self.come(&below(name, &format!("{MEMBERS}/{id}"))?, mine, lease).await?;
-        let (mut seen, mut is_known, mut is_late) = (Seen::default(), false, false);
+        self.come(&member(name, id)?, mine, lease).await?;
+        let (mut seen, mut is_known, mut is_late, mut was_there) = (Seen::default(), false, false, false);
         loop {
+            let is_there = seen.members.contains_key(id);
             if is_known && seen.opened.round >= mine {
-                if seen.opened.round == mine && seen.opened.members.contains(&id) {
+                if seen.opened.round == mine && seen.opened.members.iter().any(|member| member == id) {
                     return Ok(mine);
                 }
                 let why = "the round was opened before this member was there";
                 return Err(Error::new(ErrorKind::Unavailable, why));
             }
+            if is_known && was_there && !is_there {
+                let why = "the key of this member was deleted while it waited";
+                return Err(Error::new(ErrorKind::Unavailable, why));
+            }
+            was_there |= is_there;
             // One of them opens the round, the others if it does not.
             let could_open = is_known && seen.can_open(mine, self.members);
-            if could_open && (is_late || seen.of_round(mine).next() == Some(&id)) {
+            if could_open && (is_late || seen.of_round(mine).next().is_some_and(|first| first == id)) {
                 match self.open(name, mine).await {
                     Err(e) if ends(&e) => return Err(e),
                     _ => {} // the watch tells whether it is open
@@ -275,9 +211,8 @@ impl DoubleBarrier {
 /// A member that went in. Dropping it leaves in the background, without waiting for the others.
 #[must_use = "dropping it leaves"]
 pub struct Inside {
-    kv: Kv,
     name: Key,
-    lease: Lease,
+    member: OwnKey,
     round: u64,
 }
 
@@ -288,15 +223,21 @@ impl Inside {
     }
 
     /// Tells whether the others count this member as there, by this side's clock and by the rule of
-    /// [`Lease::is_held`]. No I/O.
+    /// [`Lease::is_held`]. No I/O. That somebody has deleted the member's key is known here only
+    /// once a [`lost`](Self::lost), which watches the key, has seen it.
     pub fn is_held(&self) -> bool {
-        self.lease.is_held()
+        self.member.is_held()
     }
 
-    /// Waits until this member counts as gone, and returns the reason, as [`Lease::lost`] says. The
-    /// future borrows nothing.
+    /// Waits until this member counts as gone, and returns the reason, a
+    /// [`LeaseLost`](ErrorKind::LeaseLost) or [`Closed`](ErrorKind::Closed): its time is over, as
+    /// [`Lease::lost`] says, or somebody has deleted its key, which is watched for this while it is
+    /// waited for. The future borrows nothing.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves no watch behind.
     pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
-        self.lease.lost()
+        self.member.lost()
     }
 
     /// Leaves, and waits until all who went in have left or are gone. Outages are ridden out.
@@ -309,9 +250,10 @@ impl Inside {
     /// # Cancel safety
     /// This member has left, or leaves in the background, when the future is dropped.
     pub async fn leave(self) -> Result<()> {
-        let Self { kv, name, lease, round } = self;
+        let Self { name, member, round } = self;
+        let kv = member.kv().clone();
         // What could not be revoked ends by its TTL, and is waited for as any other.
-        match lease.revoke().await {
+        match member.give_back().await {
             Err(e) if ends(&e) => return Err(e),
             _ => {}
         }
