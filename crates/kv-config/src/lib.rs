@@ -82,6 +82,7 @@
 //! | the last good file cannot be written | it is told by [`Live::troubles`], and tried again with the next change |
 //! | the process is paused beyond the TTL of its report | the report goes, and comes again when the process wakes; the settings catch up by one reading |
 //! | the process is killed | the report is gone within the TTL and its [lateness](kv_core::Capabilities::lateness) |
+//! | somebody deletes the report, or writes something else in its place | it comes again at once; the report of another process that runs under the same name is left for a TTL |
 //! | the process is cut off from the server | it runs what it has; its report goes after the TTL, and comes again |
 //! | the server restarts | as when the process is cut off; the report stays if its lease outlives the restart |
 //! | the rights to read are withdrawn | it runs what it has, [`Live::troubles`] tells, and it tries again, every ten seconds at least |

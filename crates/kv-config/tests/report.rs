@@ -119,3 +119,54 @@ async fn a_report_that_is_refused_is_told_and_harms_nothing_else() {
     until("the report", async || p.other.exists("app/status/a").await.unwrap()).await;
     until("no trouble", async || settings.troubles().is_empty()).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_somebody_deletes_or_replaces_comes_again() {
+    let p = pair().await;
+    put_limits(&p.other, limits(1)).await;
+    let open = live::<Limits>(&p.kv, "app/limits").report("app/status/a").report_ttl(10 * S);
+    let settings = open.await.unwrap();
+    let now = settings.generation();
+    let stands = async || status(&p.other, "app/status").await.unwrap().running(&now) == 1;
+    until("the report", stands).await;
+    for _ in 0..3 {
+        p.other.delete_tree("app/status").await.unwrap();
+        until("it comes again", stands).await;
+    }
+    p.other.put("app/status/a", "junk").await.unwrap();
+    until("it takes the place of junk", stands).await;
+    // A report may be that of a process that goes on: it is left for a while.
+    let old = r#"{"v":1,"runs":"of before","from":"file"}"#;
+    p.other.put("app/status/a", old).await.unwrap();
+    tokio::time::sleep(5 * S).await;
+    assert!(!stands().await);
+    until("it takes the place of a report that stays", stands).await;
+    until("no trouble", async || settings.troubles().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_processes_of_one_name_the_one_that_stays_is_seen() {
+    let p = pair().await;
+    put_limits(&p.other, limits(1)).await;
+    let open = |kv: &Kv| live::<Limits>(kv, "app/limits").report("app/status/a").report_ttl(10 * S);
+    let mut old = open(&p.kv).await.unwrap();
+    until("the report of the old one", async || p.other.exists("app/status/a").await.unwrap()).await;
+    let mut new = open(&p.other).await.unwrap();
+    tokio::time::sleep(S).await;
+    // A change comes, and the old one reports last.
+    p.faults.pause();
+    put_limits(&p.other, limits(2)).await;
+    new.changed().await.unwrap();
+    tokio::time::sleep(S).await;
+    p.faults.resume();
+    old.changed().await.unwrap();
+    tokio::time::sleep(S).await;
+    drop(old);
+    let now = new.generation();
+    let seen = async || status(&p.other, "app/status").await.unwrap().running(&now) == 1;
+    tokio::time::sleep(10 * S).await;
+    for _ in 0..20 {
+        assert!(seen().await, "the report of the process that runs");
+        tokio::time::sleep(S).await;
+    }
+}
