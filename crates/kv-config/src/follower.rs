@@ -7,8 +7,8 @@ use crate::{
     snapshot::Snapshot,
     source,
 };
-use kv_core::{Key, Kv, Result, Watch, WatchEvent};
-use std::{future::pending, ops::Range, time::Duration};
+use kv_core::{Key, Kv, Result, Version, Watch, WatchEvent};
+use std::{collections::BTreeMap, future::pending, ops::Range, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 /// A time that no program runs for.
@@ -25,13 +25,18 @@ pub(crate) struct Follower {
     news: Option<News>,
     /// The last reading.
     read: Option<Snapshot>,
+    /// The last reading that was returned.
+    returned: Option<Snapshot>,
 }
 
-/// The moments of the first and the last write that were told since a reading.
-#[derive(Clone, Copy)]
+/// The writes that came to be known since a reading was returned.
 struct News {
+    /// The moment of the first one.
     first: Instant,
+    /// The moment of the last one.
     last: Instant,
+    /// The versions that the watch has told since the last reading; `None` for a deletion.
+    told: BTreeMap<Key, Option<Version>>,
 }
 
 impl Follower {
@@ -41,7 +46,8 @@ impl Follower {
         quiet: Range<Duration>,
         within: Option<Duration>,
     ) -> Self {
-        Self { opening, place, quiet, within, watch: None, news: None, read: None }
+        let (watch, news, read, returned) = (None, None, None, None);
+        Self { opening, place, quiet, within, watch, news, read, returned }
     }
 
     pub(crate) fn opening(&self) -> &Opening {
@@ -53,8 +59,11 @@ impl Follower {
     }
 
     /// Waits until something was written and then nothing for the quiet time, and returns what
-    /// there is; `None` when it is what there was at the last reading. The first call returns what
-    /// there is when the store is quiet.
+    /// there is; `None` when it is what was returned last. The first call returns what there is
+    /// when the store is quiet.
+    ///
+    /// A watch may tell late. So a reading that shows writes which nobody has told yet is news
+    /// itself: what was written behind them may be missing in it.
     ///
     /// # Errors
     /// What opening, watching or reading gives. The next call tries again.
@@ -65,7 +74,7 @@ impl Follower {
                 self.watch = Some(watch(&kv, &self.place, self.within).await?);
                 self.note(); // nothing was told before
             }
-            let due = self.news.map(|news| self.due(news));
+            let due = self.news.as_ref().map(|news| self.due(news));
             let Some(watch) = &mut self.watch else { continue };
             let told = tokio::select! {
                 biased;
@@ -73,9 +82,12 @@ impl Follower {
                 event = watch.event() => Some(event),
             };
             match told {
-                None => return self.read(&kv).await,
-                Some(Ok(event)) if self.is_news(&event) => self.note(),
-                Some(Ok(_)) => {}
+                None => {
+                    if let Some(read) = self.read(&kv).await? {
+                        return Ok(self.is_new(&read).then_some(read));
+                    }
+                }
+                Some(Ok(event)) => self.hear(&event),
                 Some(Err(e)) => {
                     self.watch = None;
                     return Err(e);
@@ -84,37 +96,69 @@ impl Follower {
         }
     }
 
+    /// Reads what there is; `None` when there are writes in it that were not told yet, and there is
+    /// time left to see whether more come.
     async fn read(&mut self, kv: &Kv) -> Result<Option<Snapshot>> {
         let read = source::read(kv, &self.place, self.within).await?;
-        self.news = None;
-        if self.read.as_ref().is_some_and(|before| before.is_same(&read)) {
+        let now = Instant::now();
+        if let Some(news) = &mut self.news
+            && now < later(news.first, self.quiet.end)
+            && !is_told(&read, self.read.as_ref(), &news.told)
+        {
+            news.last = now;
+            news.told.clear();
+            self.read = Some(read);
             return Ok(None);
         }
+        self.news = None;
         self.read = Some(read.clone());
         Ok(Some(read))
     }
 
-    fn note(&mut self) {
+    /// Notes what is returned, and tells whether it is something else than was returned last.
+    fn is_new(&mut self, read: &Snapshot) -> bool {
+        let before = self.returned.replace(read.clone());
+        before.is_none_or(|before| !before.is_same(read))
+    }
+
+    /// Notes what the watch tells. What is older than the reading costs another reading at most,
+    /// since the store may also have been set back.
+    fn hear(&mut self, event: &WatchEvent) {
+        let (key, version) = match event {
+            WatchEvent::Put(entry) => (&entry.key, Some(entry.version)),
+            WatchEvent::Delete { key, .. } => (key, None),
+            WatchEvent::Synced => return,
+        };
+        if self.read.as_ref().and_then(|read| read.version(key)) != version {
+            self.note().told.insert(key.clone(), version);
+        } else if let Some(news) = &mut self.news {
+            news.told.remove(key);
+        }
+    }
+
+    fn note(&mut self) -> &mut News {
         let now = Instant::now();
-        let first = self.news.map_or(now, |news| news.first);
-        self.news = Some(News { first, last: now });
+        let news = self.news.get_or_insert_with(|| News { first: now, last: now, told: BTreeMap::new() });
+        news.last = now;
+        news
     }
 
     /// Returns when it is quiet, or has waited long enough for that.
-    fn due(&self, News { first, last }: News) -> Instant {
-        later(last, self.quiet.start).min(later(first, self.quiet.end))
+    fn due(&self, News { first, last, .. }: &News) -> Instant {
+        later(*last, self.quiet.start).min(later(*first, self.quiet.end))
     }
+}
 
-    /// Tells whether an event speaks of something else than the last reading. One that is older
-    /// than the reading costs another reading at most, since the store may also have been set back.
-    fn is_news(&self, event: &WatchEvent) -> bool {
-        let held = |key: &Key| self.read.as_ref().and_then(|read| read.version(key));
-        match event {
-            WatchEvent::Put(entry) => held(&entry.key) != Some(entry.version),
-            WatchEvent::Delete { key, .. } => held(key).is_some(),
-            WatchEvent::Synced => false,
-        }
-    }
+/// Tells whether a reading is what the watch has told since the one before.
+fn is_told(read: &Snapshot, before: Option<&Snapshot>, told: &BTreeMap<Key, Option<Version>>) -> bool {
+    let known = |key: &Key| match told.get(key) {
+        Some(version) => *version,
+        None => before.and_then(|before| before.version(key)),
+    };
+    let is_known = |key: &Key| known(key) == read.version(key);
+    read.entries().iter().all(|entry| is_known(&entry.key))
+        && told.keys().all(is_known)
+        && before.is_none_or(|before| before.entries().iter().all(|entry| is_known(&entry.key)))
 }
 
 async fn watch(kv: &Kv, place: &Place, within: Option<Duration>) -> Result<Watch> {

@@ -63,12 +63,13 @@
 //! - **Whole**: [`Live::get`] gives settings that were stored together at one moment, with the
 //!   defaults and overrides, valid as a whole. A transaction is in them, or not. Keys that are
 //!   written one by one are together if no pause between the writes is as long as the
-//!   [quiet time](OpenLive::quiet).
+//!   [quiet time](OpenLive::quiet), also where a store tells them late and several at once.
 //! - **Valid**: what has no place in the type, and what the [validation](OpenLive::validate)
 //!   refuses, is never seen. The settings of before stay, and the error is logged, given by
 //!   [`Live::rejected`], and reported.
 //! - **Newest**: nothing is missed: the watch behind it rides out outages. What is stored is run
-//!   within the quiet time, plus the time of a listing.
+//!   within the quiet time after it is told, plus the time of a listing; where that listing shows
+//!   what was not told yet, within one more quiet time.
 //! - **No secrets shown**: an error says where it is wrong and what was expected, and shows no
 //!   value (the texts of the program's own validation are shown; see also
 //!   [`quote_values`](OpenLive::quote_values)).

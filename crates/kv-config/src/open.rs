@@ -149,6 +149,10 @@ impl<T: DeserializeOwned + Send + Sync + 'static> OpenLive<T> {
     /// long that is waited for at most; also for the first settings. Unless set, it is 250 ms and
     /// 10 s for a directory, whose keys may be written one by one, and no time for a document.
     ///
+    /// Where a reading shows writes that the store has not told yet, as one can that tells several
+    /// changes at once, more of them may follow: it is quiet only when the next reading, after the
+    /// same time, shows no others.
+    ///
     /// A transaction needs no quiet: it is read whole or not at all.
     #[doc(alias = "debounce")]
     #[doc(alias = "wait")]
