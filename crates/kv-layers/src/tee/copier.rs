@@ -2,7 +2,7 @@
 
 use super::leases::Leases;
 use kv_core::{
-    Bytes, Directory, Entry, Error, ErrorKind, Item, Key, Result, Version,
+    Bytes, Directory, Entry, Error, ErrorKind, Item, Key, LeaseId, Result, Version,
     backend::{Mutex, Outage, Tasks},
     driver::{Deadline, Expect, ListOptions, PutOptions, ReadOptions, Store, WriteOptions},
 };
@@ -31,6 +31,13 @@ impl Mine {
 
     pub(super) fn delete(key: &Key) -> Self {
         Self { key: key.clone(), put: None, version: None }
+    }
+
+    /// Makes the write of a key whose newest version stands under this lease.
+    pub(super) fn under(key: &Key, lease: &LeaseId, version: Version) -> Self {
+        let options = PutOptions::default().lease(Some(lease.clone()));
+        // The value is read where it is written.
+        Self { key: key.clone(), put: Some((Bytes::new(), options)), version: Some(version) }
     }
 
     /// Tells whether this entry is what the write left.
@@ -66,6 +73,10 @@ pub(super) struct Job {
 }
 
 impl Job {
+    pub(super) fn of(writes: Vec<Mine>) -> Self {
+        Self { writes, tree: None }
+    }
+
     fn is_nothing(&self) -> bool {
         self.writes.is_empty() && self.tree.is_none()
     }
@@ -113,14 +124,22 @@ impl Copier {
         let deadline = Deadline::after(TIME);
         let (read, write) =
             (ReadOptions::default().deadline(deadline), WriteOptions::default().deadline(deadline));
+        if let (Some((_, options)), Some(version)) = (&mine.put, mine.version) {
+            // Also where the other store is away: it is copied once the lease is granted there.
+            self.leases.note(&mine.key, Some(version), options.lease.as_ref());
+        }
         loop {
             let there = self.to.as_ref().get(&mine.key, &read).await?;
             let here = self.from.as_ref().get(&mine.key, &read).await?;
+            if here.is_none() {
+                self.leases.note(&mine.key, None, None);
+            }
             let expect = there.map_or(Expect::Missing, |there| Expect::Version(there.version));
             let copied = match (&here, &mine.put) {
                 (None, _) if expect == Expect::Missing => return Ok(()),
                 (None, _) => self.to.as_ref().delete(&mine.key, expect, &write).await.map(drop),
                 (Some(here), Some((_, options))) if mine.left(here) => {
+                    self.leases.note(&mine.key, Some(here.version), options.lease.as_ref());
                     let put = self.put(&mine.key, here.value.clone(), expect, options, deadline).await;
                     if put.is_ok() {
                         let now = self.from.as_ref().get(&mine.key, &read).await?;
@@ -200,7 +219,7 @@ impl Copier {
     }
 
     /// Begins a copy in the background, and returns what ends when that is done.
-    fn begin(self: &Arc<Self>, job: Job) -> oneshot::Receiver<()> {
+    pub(super) fn begin(self: &Arc<Self>, job: Job) -> oneshot::Receiver<()> {
         let (running, (copied, done)) = (Running { copier: self.clone(), job }, oneshot::channel());
         self.tasks.spawn(async move {
             running.run().await;
@@ -227,7 +246,7 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn new(copier: &Arc<Copier>, writes: Vec<Mine>) -> Self {
-        Self { copier: copier.clone(), job: Job { writes, tree: None } }
+        Self { copier: copier.clone(), job: Job::of(writes) }
     }
 
     pub(super) fn tree(copier: &Arc<Copier>, directory: &Directory) -> Self {

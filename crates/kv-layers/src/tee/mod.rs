@@ -42,7 +42,9 @@ use std::{fmt, sync::Arc, time::Duration};
 /// # What can be missed
 /// A copy that failed is logged when it begins to happen, and [told](Self::told); the write has
 /// succeeded all the same. A write whose answer was lost, or whose future was dropped, is looked
-/// for once, and may come later. A process that ends between a write and its copy copies nothing,
+/// for once, and may come later. When the other store is away for longer than the TTL of a lease,
+/// what stood under it there is gone; that is told, with the name of the lease, which is granted
+/// anew, with its keys, as soon as the store is back. A process that ends between a write and its copy copies nothing,
 /// and what other programs write to the old store is not seen. [`Tee::differences`] finds all of
 /// these, and [`Tee::copy`] mends what is missing or differs.
 ///
@@ -63,7 +65,8 @@ use std::{fmt, sync::Arc, time::Duration};
 /// A write makes four requests more: a read of the other store and two of this one, and a
 /// conditional write. It waits for them up to its deadline, and [half a second](Self::patience) at
 /// most, while the other store is slow or away; so does a lease for the other store's. A deletion
-/// of a tree reads each key that is left of it in the other store. Reads, watches and locks cost
+/// of a tree reads each key that is left of it in the other store. The names of the keys that were
+/// put under a lease are remembered as long as it lives. Reads, watches and locks cost
 /// nothing.
 ///
 /// # Example
@@ -99,7 +102,7 @@ impl Tee {
 
     /// Sets how long a write waits for its copy at most, and a lease for that of the other store:
     /// half a second unless it is set. A copy goes on behind it; where the other store has not
-    /// granted the lease by then, what is put under it is not copied.
+    /// granted the lease by then, what is put under it is copied once it has.
     #[must_use]
     pub fn patience(mut self, most: Duration) -> Self {
         self.patience = most;

@@ -178,6 +178,107 @@ async fn another_store_that_is_away_holds_up_no_lease() -> Result<()> {
     Ok(())
 }
 
+/// Two stores on the runtime's clock, the layer from the one to the other, and the names that were
+/// told.
+async fn timed() -> Result<(Kv, Kv, Kv, Arc<Mutex<Vec<String>>>)> {
+    let open = || Config::new().clock(Clock::tokio()).open();
+    let (old, new, told) = (open().await?, open().await?, Arc::<Mutex<Vec<String>>>::default());
+    let note = told.clone();
+    let tee = Tee::to(new.store().clone()).told(move |name, e| {
+        note.lock().expect("nobody panics").push(format!("{name}: {}", e.kind()));
+    });
+    let kv = old.clone().layer(tee);
+    Ok((old, new, kv, told))
+}
+
+const TTL: Duration = Duration::from_secs(10);
+
+/// Waits until both stores have the same.
+async fn until_same(old: &Kv, new: &Kv) -> Result<()> {
+    for _ in 0..100 {
+        if Tee::differences(old, new, "").await?.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(TTL / 20).await;
+    }
+    same(old, new).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_whose_lease_the_other_store_has_lost_are_copied_again() -> Result<()> {
+    let (old, new, kv, told) = timed().await?;
+    let lease = kv.lease(TTL).await?;
+    for key in ["a", "b", "freed", "deleted", "others"] {
+        kv.put(key, "1").lease(&lease).await?;
+    }
+    kv.put("freed", "2").await?;
+    kv.delete("deleted").await?;
+    old.put("others", "2").await?; // not through the layer, and so not its to copy
+    let away = Faults::of(&new).expect("a store in memory");
+    away.pause();
+    tokio::time::sleep(2 * TTL).await;
+    away.resume();
+    let expected = [Difference::Missing("others".parse()?)];
+    for _ in 0..100 {
+        if Tee::differences(&old, &new, "").await? == expected {
+            break;
+        }
+        tokio::time::sleep(TTL / 20).await;
+    }
+    assert_eq!(Tee::differences(&old, &new, "").await?, expected);
+    let was_told = told.lock().expect("nobody panics").clone();
+    assert!(was_told.contains(&format!("{}: lease_lost", lease.id().as_str())), "{was_told:?}");
+    // They live as long as the lease, and no longer.
+    old.delete("others").await?;
+    tokio::time::sleep(3 * TTL).await;
+    same(&old, &new).await?;
+    assert!(lease.revoke().await?);
+    until_same(&old, &new).await?;
+    assert_eq!(new.list("").await?.len(), 1, "the one that was freed");
+    kv.close().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_the_other_store_grants_late_has_its_keys_there() -> Result<()> {
+    let (old, new, kv, told) = timed().await?;
+    let away = Faults::of(&new).expect("a store in memory");
+    away.pause();
+    let lease = kv.lease(TTL).await?;
+    kv.put("leased", "1").lease(&lease).await?;
+    tokio::time::sleep(2 * TTL).await;
+    assert!(!told.lock().expect("nobody panics").is_empty());
+    away.resume();
+    until_same(&old, &new).await?;
+    tokio::time::sleep(3 * TTL).await;
+    assert!(new.exists("leased").await?);
+    assert!(lease.revoke().await?);
+    until_same(&old, &new).await?;
+    assert!(!new.exists("leased").await?);
+    kv.close().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_the_own_store_has_lost_is_ended_in_the_other() -> Result<()> {
+    let (old, new, kv, _) = timed().await?;
+    let lease = kv.lease(TTL).await?;
+    kv.put("leased", "1").lease(&lease).await?;
+    let away = Faults::of(&old).expect("a store in memory");
+    away.pause();
+    lease.lost().await;
+    for _ in 0..100 {
+        if !new.exists("leased").await? {
+            break;
+        }
+        tokio::time::sleep(TTL / 20).await;
+    }
+    assert!(!new.exists("leased").await?, "though the lease that was lost is not dropped yet");
+    away.resume();
+    tokio::time::sleep(TTL).await;
+    same(&old, &new).await?;
+    drop(lease);
+    kv.close().await
+}
+
 #[tokio::test]
 async fn a_write_whose_answer_is_lost_is_looked_for() -> Result<()> {
     let (old, new) = (kv_memory::open("memory://").await?, kv_memory::open("memory://").await?);
