@@ -244,3 +244,25 @@ async fn outages_that_pass_end_no_permit() -> Result<()> {
     assert_eq!(lost.unwrap().kind(), ErrorKind::LeaseLost);
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_whose_time_ends_in_an_outage_gives_the_error() -> Result<()> {
+    let p = pair().await;
+    let held = semaphore(&p.other, 1).acquire().await?;
+    assert!(semaphore(&p.kv, 1).acquire_within(S).await?.is_none(), "it is held");
+    use ErrorKind::{Timeout, Unavailable};
+    // A watch that has told nothing yet rides its failures out.
+    for (calls, kind) in [(Calls::Any, Unavailable), (Calls::Reads, Timeout), (Calls::Writes, Unavailable)] {
+        gate_is_free(&p).await;
+        p.faults.fail(calls, ErrorKind::Unavailable, 1_000_000);
+        let e = semaphore(&p.kv, 1).acquire_within(3 * S).await.expect_err("nobody knows who holds it");
+        assert_eq!(e.kind(), kind, "{calls:?}: {e}");
+        p.faults.clear();
+    }
+    // An outage that was over before is none.
+    gate_is_free(&p).await;
+    p.faults.fail(Calls::Any, ErrorKind::Unavailable, 5);
+    assert!(semaphore(&p.kv, 1).acquire_within(20 * S).await?.is_none(), "it is held");
+    held.release().await?;
+    Ok(())
+}

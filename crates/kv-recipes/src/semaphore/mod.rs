@@ -103,19 +103,30 @@ impl Semaphore {
     /// # Cancel safety
     /// Dropping the future leaves the line, and leaves nothing behind.
     pub async fn acquire(&self) -> Result<Permit> {
+        let acquired = self.acquire_by(Deadline::NEVER).await?;
+        acquired.ok_or_else(|| Error::new(ErrorKind::Other, "a wait without an end has ended"))
+    }
+
+    /// Waits for a permit until the deadline; `None` when all were held by then.
+    async fn acquire_by(&self, deadline: Deadline) -> Result<Option<Permit>> {
         let slots = self.slots()?;
         let mut backoff = backoff();
         loop {
-            let gate = self.gate(&slots).acquire().await?;
+            let gate = self.gate(&slots).acquire_within(deadline.remaining()).await?;
+            let Some(gate) = gate else { return Ok(None) };
+            let mut failed =
+                Some(Error::new(ErrorKind::Timeout, "no look at the permits was answered in time"));
             // The gate is given back in the background, as soon as the permit is there.
-            match until_lost(|| gate.is_held(), gate.lost(), Box::pin(slots.wait(&gate))).await {
-                Ok(Ok(permit)) => return Ok(permit),
-                Ok(Err(e)) if ends(&e) => return Err(self.in_call(e, &slots.name)),
-                Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
-                Ok(Err(_)) | Err(_) => {} // the place in line was lost, and is taken anew
+            let waits = until_lost(|| gate.is_held(), gate.lost(), Box::pin(slots.wait(&gate, &mut failed)));
+            match deadline.limit(waits).await {
+                Some(Ok(Ok(permit))) => return Ok(Some(permit)),
+                Some(Ok(Err(e))) if ends(&e) => return Err(self.in_call(e, &slots.name)),
+                Some(Err(e)) if e.kind() == ErrorKind::Closed => return Err(e),
+                Some(Ok(Err(_)) | Err(_)) => {} // the place in line was lost, and is taken anew
+                None => return failed.map_or(Ok(None), |e| Err(self.in_call(e, &slots.name))),
             }
             drop(gate);
-            backoff.pause().await;
+            deadline.limit(backoff.pause()).await;
         }
     }
 
@@ -139,16 +150,17 @@ impl Semaphore {
         taken.flatten().map_err(|e| self.in_call(e, &slots.name))
     }
 
-    /// Takes a permit as [`acquire`](Self::acquire) does, but returns `None` when there was none
-    /// within this time.
+    /// Takes a permit as [`acquire`](Self::acquire) does, but returns `None` when all were held by
+    /// others within this time.
     ///
     /// # Errors
-    /// Those of [`acquire`](Self::acquire).
+    /// Those of [`acquire`](Self::acquire); when the time ends before the server has told that all
+    /// are held, as in an outage, the error of the last try, or [`Timeout`](ErrorKind::Timeout).
     ///
     /// # Cancel safety
     /// That of [`acquire`](Self::acquire).
     pub async fn acquire_within(&self, wait: Duration) -> Result<Option<Permit>> {
-        Deadline::after(wait).limit(self.acquire()).await.transpose()
+        self.acquire_by(Deadline::after(wait)).await
     }
 
     fn slots(&self) -> Result<Slots> {

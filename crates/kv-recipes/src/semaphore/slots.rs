@@ -74,19 +74,23 @@ impl Slots {
     }
 
     /// Waits, while the gate is held, until a permit is taken. It keeps the place in line through
-    /// failures that pass.
-    pub(super) async fn wait(&self, gate: &Guard) -> Result<Permit> {
+    /// failures that pass; `failed` is the last of them, and `None` from the moment on in which all
+    /// permits were seen to be held.
+    pub(super) async fn wait(&self, gate: &Guard, failed: &mut Option<Error>) -> Result<Permit> {
         let mut backoff = backoff();
         loop {
-            match self.wait_once(gate).await {
-                Err(e) if !ends(&e) && e.kind() != ErrorKind::LockLost => backoff.pause().await,
+            match self.wait_once(gate, failed).await {
+                Err(e) if !ends(&e) && e.kind() != ErrorKind::LockLost => {
+                    *failed = Some(e);
+                    backoff.pause().await;
+                }
                 ended => return ended,
             }
         }
     }
 
     /// Waits under one lease. When that fails, the lease goes, and with it what was put under it.
-    async fn wait_once(&self, gate: &Guard) -> Result<Permit> {
+    async fn wait_once(&self, gate: &Guard, failed: &mut Option<Error>) -> Result<Permit> {
         let (lease, id) = (self.kv.lease(self.ttl).await?, new_id());
         let mut lost: BoxFuture<'static, Error> = Box::pin(lease.lost());
         let mut watch = self.kv.watch_tree(&self.directory).await?;
@@ -99,6 +103,7 @@ impl Slots {
                     break taken;
                 }
                 is_late = self.free(&seen).next().is_some();
+                *failed = None;
             }
             let event = tokio::select! {
                 biased;
