@@ -264,3 +264,20 @@ async fn a_registration_that_is_dropped_at_any_poll_leaves_nothing() -> Result<(
     }
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_outlives_its_lease_here_is_taken_away() -> Result<()> {
+    let p = pair().await;
+    let me = registration(&p.kv, "one").register().await?;
+    p.faults.pause();
+    while is_registered(&me) {
+        me.changed().await;
+    }
+    // By the own clock it is lost a tenth of its TTL before it goes.
+    assert!(p.other.exists(KEY).await?);
+    p.faults.resume();
+    assert!(me.deregister().await?, "it was there");
+    assert!(!p.other.exists(KEY).await?);
+    p.only_left(&[]).await;
+    Ok(())
+}

@@ -30,6 +30,11 @@ pub(super) struct Keeper {
     placed: Option<Version>,
     /// True from the moment on in which another was seen to have registered the key.
     superseded: bool,
+    /// The lease of before, which is lost, until the key is placed under the present one: what is
+    /// lost by the own clock may still be seen.
+    before: Option<Lease>,
+    /// The present lease is over, as the server or the own clock says.
+    is_over: bool,
     /// The watch of the key, from the first registration on: a hint to look again, and no more.
     watch: Option<Watch>,
 }
@@ -44,8 +49,8 @@ impl Keeper {
         told: watch::Sender<Told>,
     ) -> Self {
         let (kv, key, id) = (kv.clone(), key.clone(), id.to_owned());
-        let (born, placed, superseded, watch) = (None, None, false, None);
-        Self { kv, key, id, ttl, wanted, told, born, placed, superseded, watch }
+        let (born, placed, superseded, before, is_over, watch) = (None, None, false, None, false, None);
+        Self { kv, key, id, ttl, wanted, told, born, placed, superseded, before, is_over, watch }
     }
 
     /// Keeps the key until the owner goes, or the registration ends by itself.
@@ -63,9 +68,9 @@ impl Keeper {
             Ok(why) => return self.tell(RegistrationState::Over(why)),
             Err(answer) => answer,
         };
-        let gone = match (lease, &answer) {
-            (Some(lease), Some(_)) => lease.revoke().await,
-            _ => Ok(false), // the lease, if there is one, is revoked in the background
+        let gone = match &answer {
+            Some(_) => revoke([lease, self.before.take()]).await,
+            None => Ok(false), // the leases, if there are any, are revoked in the background
         };
         self.tell(RegistrationState::Over(Error::new(ErrorKind::LeaseLost, "it was deregistered")));
         if let Some(answer) = answer {
@@ -85,9 +90,7 @@ impl Keeper {
                 Ok(()) => {}
                 Err(e) if self.superseded || ends(&e) => return e,
                 Err(e) => {
-                    if e.kind() == ErrorKind::LeaseLost {
-                        *lease = None;
-                    }
+                    self.is_over |= e.kind() == ErrorKind::LeaseLost;
                     self.told.send_modify(|told| told.state = mending(&told.state, e));
                     backoff.pause().await;
                 }
@@ -98,13 +101,14 @@ impl Keeper {
     /// Sees to it that the key is there, with the newest value and under a lease that lives; then
     /// waits until one of these may have changed.
     async fn once(&mut self, slot: &mut Option<Lease>, backoff: &mut Backoff) -> Result<()> {
-        if slot.as_ref().is_none_or(|lease| !lease.is_held()) {
-            (*slot, self.placed) = (None, None);
-            *slot = Some(self.kv.lease(self.ttl).await?);
+        if self.is_over || slot.as_ref().is_none_or(|lease| !lease.is_held()) {
+            let lease = self.kv.lease(self.ttl).await?;
+            (self.before, self.placed, self.is_over) = (slot.replace(lease), None, false);
         }
         let Some(lease) = slot.as_ref() else { return Ok(()) };
         let wanted = self.wanted.borrow_and_update().clone();
         let version = self.place(lease, &wanted).await?;
+        self.before = None;
         self.told.send_if_modified(|told| {
             let was_so = told.written == wanted.change && matches!(told.state, RegistrationState::Registered);
             (told.state, told.written) = (RegistrationState::Registered, wanted.change);
@@ -183,6 +187,16 @@ impl Keeper {
         self.superseded = true;
         superseded()
     }
+}
+
+/// Revokes the leases that there are, and returns whether one of them was alive.
+async fn revoke(leases: [Option<Lease>; 2]) -> Result<bool> {
+    let mut was_alive = Ok(false);
+    for lease in leases.into_iter().flatten() {
+        let revoked = lease.revoke().await;
+        was_alive = was_alive.and_then(|before| Ok(revoked? || before));
+    }
+    was_alive
 }
 
 /// Waits until the watch tells of something else than this version, and of nothing older, or was
