@@ -110,9 +110,10 @@ impl Child {
 
     /// Kills the command of a reaper that is gone, since nobody else would.
     fn is_alone(&self) -> Failure {
-        if let Some(group) = self.group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
+        let Some(group) = self.group else {
+            return Failure::here("the process that was to start the command was ended");
+        };
+        let _ = kill_process_group(group, Signal::KILL);
         Failure::here("the process that watches the command was ended; the command was killed")
     }
 

@@ -2,7 +2,10 @@
 //! command's parent, and ends the command's whole process group in time by itself. So the command
 //! does not outlive the lock when the program is stopped or killed.
 
-use super::wire::{Report, Until, now, receive_file};
+use super::{
+    signals::Signals,
+    wire::{Report, Until, now, receive_file},
+};
 use rustix::{
     io::Errno,
     process::{Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, wait},
@@ -23,6 +26,7 @@ use std::{
     thread,
     time::Duration,
 };
+use tokio::runtime::{Builder, Runtime};
 
 /// The first argument, by which the program is its own reaper. It is for the program alone.
 pub(super) const REAPER: &str = "--kv-reaper";
@@ -54,6 +58,7 @@ enum Event {
 }
 
 fn reap(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
+    let _runtime = outlive_signals()?;
     let misuse = || io::Error::other("it is for the program alone");
     let mut moment = || arguments.next().and_then(|word| word.into_string().ok());
     let (term, kill) = moment().zip(moment()).ok_or_else(misuse)?;
@@ -94,6 +99,18 @@ fn reap(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     end_the_rest(group, until);
     let _ = control.write_all(Report::Ended { status, asked }.line().as_bytes());
     Ok(())
+}
+
+/// Has the signals that are passed on to a command not end this process: whoever ends all processes
+/// of a service at once sends them to this one too, which still has to watch the command. They are
+/// handled and not ignored, for a command would inherit that.
+fn outlive_signals() -> io::Result<Runtime> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    {
+        let _entered = runtime.enter();
+        Signals::catch().map_err(|_| io::Error::other("signals cannot be caught"))?;
+    }
+    Ok(runtime)
 }
 
 /// Waits for all children, and tells of the end of the command.

@@ -89,6 +89,29 @@ fn signals_are_passed_on() {
 }
 
 #[test]
+fn a_signal_to_all_processes_at_once_leaves_the_command_its_time() {
+    let place = Place::memory();
+    let script = "trap 'echo asked; read line; echo clean; exit 9' TERM HUP; echo $PPID; echo $$
+        while :; do sleep 0.02; done";
+    // As a supervisor ends what it has started: the signal comes to the program, to the process
+    // between the two, and to the command.
+    for (arguments, signal) in [(&["lock", "a"][..], Signal::TERM), (&["run", "-e", "app"], Signal::HUP)] {
+        let mut command = place.command(&[arguments, &["--", "sh", "-c", script]].concat());
+        let mut held = command.stdin(Stdio::piped()).spawn().unwrap();
+        let (between, command) = (told(&mut held), told(&mut held));
+        for process in [between, pid(&held), command] {
+            kill_process(process, signal).unwrap();
+        }
+        assert_eq!(line(&mut held), "asked");
+        held.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let ended = end(held);
+        assert_eq!((ended.code, ended.out.lines().last()), (9, Some("clean")), "{arguments:?}: {ended:?}");
+        // The shell may tell of its own child that the signal ended.
+        assert!(!ended.err.contains("kv: "), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[test]
 fn nothing_of_a_command_is_left_when_it_has_ended() {
     let place = Place::memory();
     let began = Instant::now();
