@@ -90,7 +90,7 @@ pub(crate) async fn follow<F: Future>(
             }
             () = sleep(PAUSE), if is_behind => {}
         }
-        match carry(&pending, to, plan, out).await {
+        match carry(&pending, &source, to, plan, out).await {
             Ok(done) => {
                 sum.add(done.tally);
                 pending.clear();
@@ -204,13 +204,27 @@ async fn at_hand(watch: &mut Watch) -> Option<kv_core::Result<WatchEvent>> {
 }
 
 /// Carries changes over, in a work tree as a commit.
-async fn carry(pending: &Wanted, to: &Place, plan: &Plan, out: &mut Out) -> Run<Finished> {
+async fn carry(pending: &Wanted, from: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run<Finished> {
     let mut writer = Writer::new(to, OnConflict::TryAgain, out.acts())?;
-    if let Err(failure) = offer(pending, to, plan, &mut writer, out).await {
+    let offered = offer(pending, to, plan, &mut writer, out).await;
+    let allowed = match offered {
+        Ok(_) => refuse_emptied(from, plan, writer.deletions()).await,
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = allowed {
         writer.abandon().await;
         return Err(failure);
     }
     writer.finish(plan).await
+}
+
+/// Refuses deletions where the source has lost all its keys, unless that was wanted. What was told
+/// so far may be the first of many deletions, so that the source itself is asked.
+async fn refuse_emptied(from: &Place, plan: &Plan, deletions: u64) -> Run<()> {
+    if deletions == 0 || plan.may_empty() {
+        return Ok(());
+    }
+    plan.refuse_empty(from.is_empty().await?, deletions)
 }
 
 /// Hands the writer what differs of these keys, and returns how many are the same.

@@ -41,15 +41,20 @@ impl Plan {
         }
     }
 
+    /// Tells whether keys are deleted also where the place that is read has none.
+    pub(super) fn may_empty(&self) -> bool {
+        self.from_empty || self.max_delete.is_some()
+    }
+
     /// Refuses to delete everything because the place that is read is empty, unless that was
     /// wanted: most often it is another place than was meant.
     pub(super) fn refuse_empty(&self, is_from_empty: bool, deletions: u64) -> Run<()> {
-        if !is_from_empty || deletions == 0 || self.from_empty || self.max_delete.is_some() {
+        if !is_from_empty || deletions == 0 || self.may_empty() {
             return Ok(());
         }
         Err(Failure::here(format!(
-            "the place that is read has no key, so that all of the other would be deleted ({deletions}); none was; \
-             give --from-empty if that is meant"
+            "the place that is read has no key, so that what the other one has would be deleted ({deletions} keys); \
+             none of them was; give --from-empty if that is meant"
         )))
     }
 }

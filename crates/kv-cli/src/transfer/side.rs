@@ -66,6 +66,14 @@ impl Place {
         }
     }
 
+    /// Tells whether it has no key, as far as it lists them.
+    pub(super) async fn is_empty(&self) -> Run<bool> {
+        match self {
+            Self::Store(kv) => Ok(kv.list("").limit(1).keys().next().await.transpose()?.is_none()),
+            other => Ok(other.side().next().await?.is_none()),
+        }
+    }
+
     /// Closes what was opened.
     pub(crate) async fn close(&self) -> Run<()> {
         match self {

@@ -137,6 +137,11 @@ impl Writer {
         Ok(())
     }
 
+    /// Returns the number of keys that wait to be deleted.
+    pub(super) fn deletions(&self) -> u64 {
+        self.extra.len() as u64
+    }
+
     async fn delete(&mut self, key: Key, at: Version) -> Run<()> {
         self.make_room(AT_A_TIME - 1).await?;
         let write = Write { does: Does::Delete, key, value: None };

@@ -119,6 +119,38 @@ async fn has(kv: &Kv, key: &str, value: &str) {
 }
 
 #[tokio::test]
+async fn a_source_that_loses_all_its_keys_deletes_nothing_unless_that_is_said() {
+    let unsaid = Plan { max_delete: None, ..PLAN };
+    // More keys than are carried over together.
+    let last = format!("k/{:04}", 2 * AT_A_TIME);
+    for (plan, is_refused) in [(unsaid, true), (Plan { from_empty: true, ..unsaid }, false), (PLAN, true)] {
+        let [from, to] =
+            [kv_memory::open("memory://").await.unwrap(), kv_memory::open("memory://").await.unwrap()];
+        for n in 0..=2 * AT_A_TIME {
+            from.put(format!("k/{n:04}"), "1").await.unwrap();
+        }
+        let mut out = Out::to_buffer(&Buffer::default(), false, false);
+        let place = Place::Store(to.clone());
+        let follows = follow(&from, &place, &plan, &mut out, || Ok(gone(to.clone(), &last)));
+        let empties = async {
+            has(&to, &last, "1").await;
+            from.delete_tree("").await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(20), follows), empties);
+        let ended = ended.expect("it goes on").map_err(|failure| failure.words().unwrap().1);
+        let left = to.list("").await.unwrap().len();
+        match ended {
+            Ok(exit) => assert_eq!((is_refused, exit, left), (false, Exit::DONE, 0)),
+            Err(why) => {
+                assert!(is_refused, "{why}");
+                assert_eq!(left, 2 * AT_A_TIME + 1, "{why}");
+                assert!(why.contains("--max-delete") || why.contains("--from-empty"), "{why}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_conflicted_is_tried_again_and_keeps_no_deletion_back() {
     let to = kv_memory::open("memory://").await.unwrap();
     let place = to.clone();
