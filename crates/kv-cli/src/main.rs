@@ -25,7 +25,7 @@ use commands::{
 };
 use exit::{Failure, Run};
 use kv_core::Kv;
-use out::{Out, complain};
+use out::{Out, complain, note};
 use std::process::ExitCode;
 use stores::Stores;
 use tokio::runtime::Builder;
@@ -67,8 +67,15 @@ async fn run(cli: Cli, out: &mut Out) -> Run {
         Command::OnStore(command) => {
             // An empty variable names none.
             let kv = stores.open(cli.store.as_deref().filter(|store| !store.is_empty())).await?;
-            // Closing gives back what the command has not.
-            kv.scope(|kv| async move { Box::pin(on(command, &kv, out)).await }).await
+            let ended = Box::pin(on(command, &kv, out)).await;
+            // Closing gives back what the command has not. Its failure is no other result: what the
+            // command did is done.
+            if let Err(e) = kv.close().await
+                && ended.is_ok()
+            {
+                note(&format!("the store could not be closed: {e}"));
+            }
+            ended
         }
         Command::Copy(args) => moves::copy(args, &stores, out).await,
         Command::Sync(args) => moves::sync(args, &stores, out).await,

@@ -4,7 +4,7 @@ use crate::{
     exit::{Exit, Failure, Run},
     guarded::Signals,
     lines::ExportLine,
-    out::Out,
+    out::{Out, note},
     stores::Stores,
     transfer::{Folder, Location, Place, Plan, Role, compare, follow, tell_left_out, transfer},
 };
@@ -273,10 +273,14 @@ impl Pair {
     }
 }
 
-/// Closes two places behind what was done with them.
+/// Closes two places behind what was done with them, which stays done where that fails.
 async fn close(done: Run, from: &Place, to: &Place) -> Run {
-    let closed = from.close().await.and(to.close().await);
-    let exit = done?;
-    closed?;
-    Ok(exit)
+    for place in [from, to] {
+        if let Err(e) = place.close().await
+            && done.is_ok()
+        {
+            note(&format!("the store could not be closed: {e}"));
+        }
+    }
+    done
 }

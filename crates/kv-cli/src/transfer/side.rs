@@ -75,9 +75,9 @@ impl Place {
     }
 
     /// Closes what was opened.
-    pub(crate) async fn close(&self) -> Run<()> {
+    pub(crate) async fn close(&self) -> kv_core::Result<()> {
         match self {
-            Self::Store(kv) => Ok(kv.close().await?),
+            Self::Store(kv) => kv.close().await,
             Self::Folder(_) | Self::Lines(_) => Ok(()),
         }
     }

@@ -13,6 +13,8 @@ mod outages;
 mod output;
 mod permits;
 mod program;
+#[cfg(feature = "redis")]
+mod redis;
 mod renders;
 mod runs;
 mod stores;

@@ -1,48 +1,12 @@
 //! The lines about outages, on standard error, with a server that is stopped and started again.
 
-use crate::program::{Place, end, line};
-use kv_testsuite::process::{Daemon, Port, folder, launch::redis, server};
+use crate::{
+    program::{Place, end, line},
+    redis::Redis,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    net::{TcpListener, TcpStream},
-    process::Command,
-};
-use tempfile::TempDir;
-
-/// A Redis of our own, which keeps its data and its port while it is stopped.
-struct Redis {
-    daemon: Daemon,
-    port: Port,
-    _data: TempDir,
-}
-
-impl Redis {
-    async fn start() -> Self {
-        let (port, data) = (Port::new().unwrap(), folder().unwrap());
-        let mut command = Command::new(server("redis", "KV_REDIS_URL").unwrap());
-        command.args(redis::arguments(&redis::settings(port.address(), data.path())));
-        let redis = Self { daemon: Daemon::new(command, data.path().join("log")), port, _data: data };
-        redis.start_again().await;
-        redis
-    }
-
-    async fn start_again(&self) {
-        self.daemon.spawn().unwrap();
-        let address = self.port.address();
-        self.daemon.serves(|| async move { TcpStream::connect(address).is_ok() }).await.unwrap();
-    }
-
-    /// Stops the server, and returns when a client has tried in vain to reach it so many times.
-    fn stop_for(&self, tries: usize) {
-        self.daemon.stop();
-        let listener = TcpListener::bind(self.port.address()).unwrap();
-        for _ in 0..tries {
-            drop(listener.accept().unwrap());
-        }
-    }
-}
+use std::{collections::BTreeMap, io::Write, process::Stdio};
 
 /// Reads a line of standard error: the piece of work that it is about, and whether an outage of it
 /// begins or is over.
@@ -65,7 +29,7 @@ fn told(line: &str, is_json: bool) -> (String, bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_told_once_when_it_begins_and_once_when_it_is_over() {
     let redis = Redis::start().await;
-    let place = Place::at(&format!("redis://{}/", redis.port.address()));
+    let place = Place::at(&redis.url(""));
     for is_json in [false, true] {
         place.ok(&["put", "a", "1"]);
         let json: &[_] = if is_json { &["--json"] } else { &[] };
@@ -89,5 +53,26 @@ async fn an_outage_is_told_once_when_it_begins_and_once_when_it_is_over() {
             let in_turn = lines.iter().enumerate().all(|(n, begins)| *begins == n.is_multiple_of(2));
             assert!(in_turn, "{piece}: {ended:?}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_code_of_a_command_counts_although_the_server_is_away_at_its_end() {
+    let redis = Redis::start().await;
+    let place = Place::at(&redis.url(""));
+    let begun =
+        [&["lock", "a"][..], &["elect", "b"], &["semaphore", "c", "1"], &["lease"], &["run", "-e", "d"]];
+    let begun = begun.map(|arguments| {
+        let script = ["--timeout", "1s", "--", "sh", "-c", "echo ready; read line; exit 9"];
+        let mut command = place.command(&[arguments, &script].concat());
+        let mut running = command.stdin(Stdio::piped()).spawn().unwrap();
+        while line(&mut running) != "ready" {}
+        (arguments, running)
+    });
+    redis.stop();
+    for (arguments, mut running) in begun {
+        running.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let ended = end(running);
+        assert_eq!(ended.code, 9, "{arguments:?}: {ended:?}");
     }
 }
