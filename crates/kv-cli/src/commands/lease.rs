@@ -5,7 +5,7 @@ use crate::{
     exit::{Exit, Failure, Run},
     guarded::{self, Signals},
     lines::V,
-    out::{Out, note},
+    out::Out,
     text,
 };
 use clap::Args;
@@ -65,7 +65,7 @@ pub(crate) async fn lease(args: LeaseArgs, kv: &Kv, out: &mut Out) -> Run {
         Ok(lease) => lease,
         Err((lease, e)) => {
             if let Some(lease) = lease {
-                give_back(lease).await;
+                return give_back(lease, Err(e.into())).await;
             }
             return Err(e.into());
         }
@@ -75,8 +75,7 @@ pub(crate) async fn lease(args: LeaseArgs, kv: &Kv, out: &mut Out) -> Run {
     } else {
         guarded::run(&lease, grace, &args.command, &mut signals).await.and_then(guarded::End::exit)
     };
-    give_back(lease).await;
-    ended
+    give_back(lease, ended).await
 }
 
 /// Takes a lease, and puts keys under it. A lease whose keys could not all be put comes with the
@@ -124,10 +123,8 @@ fn tell(lease: &Lease, event: &'static str, out: &mut Out) -> Run<()> {
     out.flush()
 }
 
-/// Revokes the lease, and with it its keys. They go by the TTL where that fails.
-async fn give_back(lease: Lease) {
-    let ttl = text::of_duration(lease.ttl());
-    if let Err(e) = lease.revoke().await {
-        note(&format!("the keys of the lease go after {ttl}: {e}"));
-    }
+/// Revokes the lease, and with it its keys, and returns the end of what was done under it.
+async fn give_back(lease: Lease, ended: Run) -> Run {
+    let ttl = lease.ttl();
+    guarded::released("the lease", "the keys of the lease go", ttl, lease.revoke().await, ended)
 }

@@ -73,8 +73,7 @@ pub(crate) async fn lock(args: LockArgs, kv: &Kv) -> Run {
     };
     let Some(guard) = acquired else { return Err(held(kv, &args.name).await) };
     let end = guarded::run(&guard, grace, &args.command, &mut signals).await;
-    release(guard).await;
-    end?.exit()
+    release(guard, end.and_then(End::exit)).await
 }
 
 /// Says who holds the lock, as far as that is known.
@@ -87,12 +86,10 @@ async fn held(kv: &Kv, name: &Key) -> Failure {
     }
 }
 
-/// Releases the lock. It is free by its TTL where that fails, and the command has done its work.
-async fn release(guard: Guard) {
-    let ttl = text::of_duration(guard.ttl());
-    if let Err(e) = guard.release().await {
-        note(&format!("the lock is free after {ttl}: {e}"));
-    }
+/// Releases the lock, and returns the end of what was done under it.
+async fn release(guard: Guard, ended: Run) -> Run {
+    let ttl = guard.ttl();
+    guarded::released("the lock", "the lock is free", ttl, guard.release().await, ended)
 }
 
 /// The arguments of `elect`.
@@ -137,17 +134,13 @@ pub(crate) async fn elect(args: ElectArgs, kv: &Kv, out: &mut Out) -> Run {
                 biased;
                 failure = &mut gone => return Err(failure),
                 signal = signals.ending() => {
-                    release(guard).await;
-                    return Ok(Exit::of_signal(signal.as_raw()));
+                    return release(guard, Ok(Exit::of_signal(signal.as_raw()))).await;
                 }
                 why = guard.lost() => note(&why.to_string()),
             }
         } else {
             match guarded::run(&guard, grace, &args.command, &mut signals).await? {
-                End::Itself(exit) => {
-                    release(guard).await;
-                    return Ok(exit);
-                }
+                End::Itself(exit) => return release(guard, Ok(exit)).await,
                 End::Lost(why) => note(&format!("the command was ended: {why}")),
             }
         }

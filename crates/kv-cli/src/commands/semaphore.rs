@@ -3,12 +3,10 @@
 use super::terms::{Patience, Times};
 use crate::{
     exit::{Exit, Failure, Run},
-    guarded::{self, Signals},
-    out::note,
-    text,
+    guarded::{self, End, Signals},
 };
 use clap::Args;
-use kv_core::{Key, Kv};
+use kv_core::{Condition, Key, Kv};
 use kv_recipes::Semaphore;
 use std::ffi::OsString;
 
@@ -55,9 +53,12 @@ pub(crate) async fn semaphore(args: SemaphoreArgs, kv: &Kv) -> Run {
         return Err(Failure::no(why));
     };
     let end = guarded::run(&permit, grace, &command, &mut signals).await;
-    // It is free by its TTL where that fails, and the command has done its work.
-    if let Err(e) = permit.release().await {
-        note(&format!("the permit is free after {}: {e}", text::of_duration(times.ttl)));
-    }
-    end?.exit()
+    // The lease that is given back knows nothing of a key that somebody has deleted.
+    let found = kv.get(permit.key()).await.map(|found| found.map(|entry| entry.version));
+    let condition = permit.condition();
+    let was_held = permit.release().await.map(|was_held| match (found, condition) {
+        (Ok(found), Condition::Version(_, version)) => was_held && found == Some(version),
+        _ => was_held,
+    });
+    guarded::released("the permit", "the permit is free", times.ttl, was_held, end.and_then(End::exit))
 }

@@ -67,6 +67,27 @@ impl End {
     }
 }
 
+/// Returns the end of a command behind the release of what it ran under, such as "the lock". What was
+/// no longer held then was lost while the command ran, although nobody knew it. Where the release
+/// fails, `fate` ("the lock is free") comes by the TTL, and the command has done its work.
+pub(crate) fn released(
+    what: &str,
+    fate: &str,
+    ttl: Duration,
+    was_held: Result<bool, Error>,
+    ended: Run,
+) -> Run {
+    match was_held {
+        Ok(false) if ended.is_ok() => {
+            let why = format!("{what} was lost before the command had ended, as its release tells");
+            return Err(Failure::Found(Exit::LOST, why));
+        }
+        Ok(_) => {}
+        Err(e) => note(&format!("{fate} after {}: {e}", text::of_duration(ttl))),
+    }
+    ended
+}
+
 /// Runs a command under a lock, a permit or a lease, and waits for its end. When that is lost, the
 /// command is asked to end, and killed before the store may give it to another.
 ///

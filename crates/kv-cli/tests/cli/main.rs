@@ -7,6 +7,8 @@ mod http;
 mod interrupts;
 mod keys;
 mod locks;
+#[cfg(feature = "redis")]
+mod losses;
 mod objects;
 #[cfg(feature = "redis")]
 mod outages;

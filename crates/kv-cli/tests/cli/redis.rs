@@ -1,7 +1,8 @@
-//! A server that tests can stop.
+//! A server that tests can stop, and speak to as other tools do.
 
 use kv_testsuite::process::{Daemon, Port, folder, launch::redis, server};
 use std::{
+    io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     process::Command,
 };
@@ -46,5 +47,15 @@ impl Redis {
     /// Returns the URL of the server, with what is to stand before its address.
     pub(crate) fn url(&self, user: &str) -> String {
         format!("redis://{user}{}/", self.port.address())
+    }
+
+    /// Has the server do this, in its own words, and returns its answer.
+    pub(crate) fn say(&self, words: &str) -> String {
+        let mut server = TcpStream::connect(self.port.address()).unwrap();
+        server.write_all(format!("{words}\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        BufReader::new(server).read_line(&mut answer).unwrap();
+        assert!(!answer.starts_with('-'), "{words}: {answer}");
+        answer
     }
 }
