@@ -2,6 +2,7 @@
 
 use super::{
     compare::{Comparison, Difference},
+    kept::{AT_A_TIME as TOGETHER, Kept},
     plan::{Plan, Summary, count, show, summarize},
     side::{Found, Place},
     write::{Finished, OnConflict, Tally, Wanted, Writer},
@@ -11,7 +12,12 @@ use crate::{
     out::{Out, note},
 };
 use kv_core::{Error, ErrorKind, Kv, Watch, WatchEvent, backend::Backoff};
-use std::{collections::BTreeSet, future::Future, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    future::Future,
+    mem,
+    time::Duration,
+};
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// The changes that are carried over together at most.
@@ -103,7 +109,7 @@ pub(crate) async fn follow<F: Future>(
         }
     }
     let mut comparison = Comparison::telling(&source, to);
-    let differ = count(&mut comparison, plan).await?;
+    let differ = count(&mut comparison, &source, plan).await?;
     let (same, [left_out, _]) = (comparison.same(), comparison.left_out());
     let left_out = &left_out;
     let summary = Summary { tally: sum, same, left_out, differ: Some(differ), commit: None, dry_run: false };
@@ -116,7 +122,7 @@ pub(crate) async fn follow<F: Future>(
 /// came before the watch had seen the key. Returns the writes that are to be tried again.
 async fn begin(watch: &mut Watch, source: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run<Wanted> {
     let mut writer = Writer::new(to, OnConflict::TryAgain, out.acts())?;
-    let (same, mut again) = match take_all(watch, to, plan, &mut writer, out).await {
+    let (same, mut again) = match take_all(watch, source, to, plan, &mut writer, out).await {
         Ok(taken) => taken,
         Err(e) => {
             writer.abandon().await;
@@ -126,7 +132,7 @@ async fn begin(watch: &mut Watch, source: &Place, to: &Place, plan: &Plan, out: 
     let Finished { tally, commit, conflicted } = writer.finish(plan).await?;
     again.extend(conflicted);
     let mut comparison = Comparison::telling(source, to);
-    let differ = Some(count(&mut comparison, plan).await?);
+    let differ = Some(count(&mut comparison, source, plan).await?);
     let [left_out, _] = comparison.left_out();
     let commit = commit.as_deref();
     summarize(&Summary { tally, same, left_out: &left_out, differ, commit, dry_run: false }, out)?;
@@ -137,6 +143,7 @@ async fn begin(watch: &mut Watch, source: &Place, to: &Place, plan: &Plan, out: 
 /// Returns how many keys were the same, and the writes that are to be tried again.
 async fn take_all(
     watch: &mut Watch,
+    from: &Place,
     to: &Place,
     plan: &Plan,
     writer: &mut Writer,
@@ -160,7 +167,7 @@ async fn take_all(
             WatchEvent::Synced => {}
         }
         if is_synced || pending.len() >= AT_A_TIME {
-            same += offer(&pending, to, plan, writer, out).await?;
+            same += offer(&pending, from, to, plan, writer, out).await?;
             // A key that changes meanwhile comes again, behind its first write.
             again.extend(writer.settle().await?);
             pending.clear();
@@ -169,14 +176,21 @@ async fn take_all(
             break;
         }
     }
-    let (mut side, mut extra) = (to.side(), 0);
-    while let Some(Found { key, version, .. }) = side.next().await? {
-        if !there.contains(&key) {
-            extra += u64::from(plan.deletes);
-            hand(Difference::Extra { key, at: version }, plan, writer, out).await?;
+    let (mut side, mut kept, mut extra) = (to.side(), Kept::default(), VecDeque::new());
+    while plan.deletes {
+        let found = side.next().await?;
+        let is_over = found.is_none();
+        let found = found.filter(|found| !there.contains(&found.key));
+        extra.extend(found.map(|Found { key, version, .. }| Difference::Extra { key, at: version }));
+        if is_over || extra.len() >= TOGETHER {
+            hand(mem::take(&mut extra), from, plan, &mut kept, writer, out).await?;
+        }
+        if is_over {
+            break;
         }
     }
-    plan.refuse_empty(there.is_empty(), extra)?;
+    kept.tell();
+    plan.refuse_empty(there.is_empty(), writer.deletions())?;
     Ok((same, again))
 }
 
@@ -206,7 +220,7 @@ async fn at_hand(watch: &mut Watch) -> Option<kv_core::Result<WatchEvent>> {
 /// Carries changes over, in a work tree as a commit.
 async fn carry(pending: &Wanted, from: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run<Finished> {
     let mut writer = Writer::new(to, OnConflict::TryAgain, out.acts())?;
-    let offered = offer(pending, to, plan, &mut writer, out).await;
+    let offered = offer(pending, from, to, plan, &mut writer, out).await;
     let allowed = match offered {
         Ok(_) => refuse_emptied(from, plan, writer.deletions()).await,
         Err(failure) => Err(failure),
@@ -228,10 +242,17 @@ async fn refuse_emptied(from: &Place, plan: &Plan, deletions: u64) -> Run<()> {
 }
 
 /// Hands the writer what differs of these keys, and returns how many are the same.
-async fn offer(pending: &Wanted, to: &Place, plan: &Plan, writer: &mut Writer, out: &mut Out) -> Run<u64> {
+async fn offer(
+    pending: &Wanted,
+    from: &Place,
+    to: &Place,
+    plan: &Plan,
+    writer: &mut Writer,
+    out: &mut Out,
+) -> Run<u64> {
     let keys: Vec<_> = pending.keys().cloned().collect();
     let found = to.find(&keys).await?;
-    let mut same = 0;
+    let (mut same, mut differences) = (0, VecDeque::new());
     for ((key, value), found) in pending.iter().zip(found) {
         let key = key.clone();
         let difference = match (value.clone(), found) {
@@ -245,20 +266,32 @@ async fn offer(pending: &Wanted, to: &Place, plan: &Plan, writer: &mut Writer, o
                 continue;
             }
         };
-        hand(difference, plan, writer, out).await?;
+        differences.push_back(difference);
     }
+    let mut kept = Kept::default();
+    hand(differences, from, plan, &mut kept, writer, out).await?;
+    kept.tell();
     Ok(same)
 }
 
-/// Hands the writer a difference, if it is one that is to go.
-async fn hand(difference: Difference, plan: &Plan, writer: &mut Writer, out: &mut Out) -> Run<()> {
-    if !plan.concerns(&difference) {
-        return Ok(());
+/// Hands the writer those of these differences that are to go.
+async fn hand(
+    mut differences: VecDeque<Difference>,
+    from: &Place,
+    plan: &Plan,
+    kept: &mut Kept,
+    writer: &mut Writer,
+    out: &mut Out,
+) -> Run<()> {
+    differences.retain(|difference| plan.concerns(difference));
+    kept.take(from, &mut differences).await?;
+    for difference in differences {
+        if plan.verbose {
+            show(&difference, out)?;
+        }
+        writer.take(difference).await?;
     }
-    if plan.verbose {
-        show(&difference, out)?;
-    }
-    writer.take(difference).await
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod files;
 mod folder;
 mod follow;
 mod git;
+mod kept;
 mod left_out;
 mod overlap;
 mod plan;

@@ -2,6 +2,7 @@
 
 use super::{
     compare::{Comparison, Difference},
+    kept::Going,
     left_out::tell,
     side::Place,
     write::{Finished, OnConflict, Tally, Writer},
@@ -182,7 +183,7 @@ pub(super) fn summarize(summary: &Summary<'_>, out: &mut Out) -> Run<()> {
 pub(crate) async fn transfer(from: &Place, to: &Place, plan: &Plan, out: &mut Out) -> Run {
     let mut comparison = Comparison::telling(from, to);
     let mut writer = Writer::new(to, OnConflict::Leave, out.acts())?;
-    let planned = take_all(&mut comparison, &mut writer, plan, out).await.and_then(|planned| {
+    let planned = take_all(&mut comparison, from, &mut writer, plan, out).await.and_then(|planned| {
         plan.refuse_empty(comparison.is_from_empty(), planned.deleted)?;
         Ok(planned)
     });
@@ -198,7 +199,7 @@ pub(crate) async fn transfer(from: &Place, to: &Place, plan: &Plan, out: &mut Ou
         (planned, None, None)
     } else {
         let Finished { tally, commit, .. } = writer.finish(plan).await?;
-        (tally, Some(count(&mut Comparison::of(from, to), plan).await?), commit)
+        (tally, Some(count(&mut Comparison::of(from, to), from, plan).await?), commit)
     };
     let (commit, dry_run) = (commit.as_deref(), plan.dry_run);
     summarize(&Summary { tally, same, left_out: &left_out, differ, commit, dry_run }, out)?;
@@ -212,15 +213,13 @@ pub(crate) async fn transfer(from: &Place, to: &Place, plan: &Plan, out: &mut Ou
 /// Goes through all that differs, and writes it unless this is a dry run. Returns what was planned.
 async fn take_all(
     comparison: &mut Comparison,
+    from: &Place,
     writer: &mut Writer,
     plan: &Plan,
     out: &mut Out,
 ) -> Run<Tally> {
-    let mut planned = Tally::default();
-    while let Some(difference) = comparison.next().await? {
-        if !plan.concerns(&difference) {
-            continue;
-        }
+    let (mut planned, mut going) = (Tally::default(), Going::of(comparison, from, plan));
+    while let Some(difference) = going.next().await? {
         match difference {
             Difference::Missing { .. } => planned.created += 1,
             Difference::Other { .. } => planned.replaced += 1,
@@ -233,14 +232,15 @@ async fn take_all(
             writer.take(difference).await?;
         }
     }
+    going.tell_kept();
     Ok(planned)
 }
 
 /// Counts what is left of what was to go.
-pub(super) async fn count(comparison: &mut Comparison, plan: &Plan) -> Run<u64> {
-    let mut left = 0;
-    while let Some(difference) = comparison.next().await? {
-        left += u64::from(plan.concerns(&difference));
+pub(super) async fn count(comparison: &mut Comparison, from: &Place, plan: &Plan) -> Run<u64> {
+    let (mut left, mut going) = (0, Going::of(comparison, from, plan));
+    while going.next().await?.is_some() {
+        left += 1;
     }
     Ok(left)
 }

@@ -3,6 +3,8 @@
 mod about;
 mod codes;
 mod folders;
+#[cfg(feature = "redis")]
+mod foreign;
 mod http;
 mod interrupts;
 mod keys;
