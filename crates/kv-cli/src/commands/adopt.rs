@@ -40,10 +40,13 @@ pub(crate) async fn adopt(args: AdoptArgs, kv: &Kv, out: &mut Out) -> Run {
     if kv.capabilities().foreign_keys == ForeignKeys::Seen {
         note("there is nothing to adopt: this store lists at once what other tools write");
     }
-    let adopted = if dry_run { None } else { Some(kv.adopt(&directory).deadline(within).await?) };
-    if adopted.is_some_and(|adopted| adopted > 0) {
+    let adopted = if dry_run { Ok(None) } else { kv.adopt(&directory).deadline(within).await.map(Some) };
+    // It is done in parts, and nobody knows of how many of them a failure came.
+    let in_parts = kv.capabilities().foreign_keys == ForeignKeys::AfterAdoption;
+    if adopted.as_ref().map_or(in_parts, |adopted| adopted.is_some_and(|adopted| adopted > 0)) {
         out.acts().note();
     }
+    let adopted = adopted?;
     let left_out = left_out(kv, &directory).await?;
     let adopted = adopted.unwrap_or(left_out.adoptable);
     let rest = left_out.count - left_out.adoptable;

@@ -58,6 +58,7 @@ pub(crate) async fn edit(args: EditArgs, kv: &Kv, out: &mut Out) -> Run {
                 ErrorKind::KeyExists | ErrorKind::KeyModified => {
                     "somebody else has written the key meanwhile"
                 }
+                ErrorKind::OutcomeUnknown => "nobody knows whether it was written",
                 _ => "it was not written",
             };
             note(&format!("{reason}; what you wrote is in {}", path.display()));

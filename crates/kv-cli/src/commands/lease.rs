@@ -63,19 +63,28 @@ pub(crate) async fn lease(args: LeaseArgs, kv: &Kv, out: &mut Out) -> Run {
     };
     let lease = match taken {
         Ok(lease) => lease,
-        Err((lease, e)) => {
-            if let Some(lease) = lease {
-                return give_back(lease, Err(e.into())).await;
+        Err((partly, e)) => {
+            let Some(Partly { lease, replaces }) = partly else { return Err(e.into()) };
+            if replaces {
+                out.acts().note();
             }
-            return Err(e.into());
+            return give_back(lease, Err(e.into())).await;
         }
     };
     let ended = if args.command.is_empty() {
-        hold(&lease, &mut signals, out).await
+        let replaces = !pairs.is_empty() && !args.if_missing;
+        hold(&lease, replaces, &mut signals, out).await
     } else {
         guarded::run(&lease, grace, &args.command, &mut signals).await.and_then(guarded::End::exit)
     };
     give_back(lease, ended).await
+}
+
+/// A lease whose keys could not all be put.
+struct Partly {
+    lease: Lease,
+    /// A key that was put may have replaced one, and goes with the lease.
+    replaces: bool,
 }
 
 /// Takes a lease, and puts keys under it. A lease whose keys could not all be put comes with the
@@ -85,21 +94,26 @@ async fn take(
     ttl: Duration,
     pairs: &[Pair],
     if_missing: bool,
-) -> Result<Lease, (Option<Lease>, kv_core::Error)> {
+) -> Result<Lease, (Option<Partly>, kv_core::Error)> {
     let lease = kv.lease(ttl).await.map_err(|e| (None, e))?;
-    for (key, value) in pairs {
+    for (number, (key, value)) in pairs.iter().enumerate() {
         let put = kv.put(key, value.clone()).lease(&lease);
         if let Err(e) = if if_missing { put.if_missing() } else { put }.await {
-            return Err((Some(lease), e));
+            return Err((Some(Partly { lease, replaces: number > 0 && !if_missing }), e));
         }
     }
     Ok(lease)
 }
 
 /// Holds a lease until a signal comes, or nobody reads what is told of it, or it is lost.
-async fn hold(lease: &Lease, signals: &mut Signals, out: &mut Out) -> Run {
+async fn hold(lease: &Lease, replaces: bool, signals: &mut Signals, out: &mut Out) -> Run {
     let gone = out.reader_gone();
-    tell(lease, "leased", out)?;
+    if let Err(failure) = tell(lease, "leased", out) {
+        if replaces {
+            out.acts().note();
+        }
+        return Err(failure);
+    }
     tokio::select! {
         biased;
         failure = gone => Err(failure),
@@ -127,4 +141,31 @@ fn tell(lease: &Lease, event: &'static str, out: &mut Out) -> Run<()> {
 async fn give_back(lease: Lease, ended: Run) -> Run {
     let ttl = lease.ttl();
     guarded::released("the lease", "the keys of the lease go", ttl, lease.revoke().await, ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::out::Buffer;
+
+    #[tokio::test]
+    async fn a_key_that_was_replaced_before_another_failed_is_not_nothing() {
+        let kv = kv_memory::open("memory://").await.unwrap();
+        let too_large = format!("b={}", "x".repeat(kv.capabilities().max_value + 1));
+        for (if_missing, has_acted) in [(false, true), (true, false)] {
+            if !if_missing {
+                kv.put("a", "mine").await.unwrap();
+            }
+            let args = LeaseArgs {
+                put: vec!["a=1".into(), too_large.clone().into()],
+                if_missing,
+                times: Times { ttl: Duration::from_secs(15), grace: None },
+                command: Vec::new(),
+            };
+            let mut out = Out::to_buffer(&Buffer::default(), false, false);
+            let failure = lease(args, &kv, &mut out).await.unwrap_err();
+            assert_eq!((failure.exit(), out.acts().any()), (Exit::USAGE, has_acted));
+            assert!(!kv.exists("a").await.unwrap(), "it goes with the lease");
+        }
+    }
 }

@@ -1,10 +1,11 @@
-//! Locks, permits and leases that are taken away.
+//! Locks, permits and leases that are taken away, and what is left of what was done before a failure.
 
 use crate::{
-    program::{Place, end, line},
+    program::{Place, end, line, until},
     redis::Redis,
 };
 use std::{
+    fs,
     io::Write,
     process::{Child, Stdio},
 };
@@ -43,4 +44,30 @@ async fn what_was_lost_before_the_end_of_a_command_is_lost_although_nobody_knew_
             "{what}: {ended:?}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adoption_that_is_broken_off_does_not_say_that_nothing_happened() {
+    let redis = Redis::start().await;
+    redis.say("EVAL \"for i = 1, 50000 do redis.call('SET', 'k' .. i, 'v') end\" 0");
+    let ended = Place::at(&redis.url("")).run(&["adopt", "--within", "5ms"]);
+    assert_eq!((ended.code, &*ended.out), (8, ""), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_which_nobody_knows_whether_it_was_written_says_that() {
+    let redis = Redis::start().await;
+    let place = Place::at(&redis.url(""));
+    let editor = "echo new > $1; touch edited; until test -e go; do sleep 0.01; done";
+    fs::write(place.home().join("editor"), editor).unwrap();
+    let edit = place.command(&["edit", "a", "--editor", "sh editor", "--timeout", "1s"]).spawn().unwrap();
+    until("the edit", || place.home().join("edited").exists());
+    redis.say("CLIENT PAUSE 60000 ALL");
+    fs::write(place.home().join("go"), "").unwrap();
+    let ended = end(edit);
+    let told = "kv: nobody knows whether it was written; what you wrote is in ";
+    assert!(ended.code == 6 && ended.err.starts_with(told), "{ended:?}");
+    let draft = ended.err.lines().next().unwrap().strip_prefix(told).unwrap();
+    assert_eq!(fs::read_to_string(draft).unwrap(), "new\n");
+    fs::remove_file(draft).unwrap();
 }
