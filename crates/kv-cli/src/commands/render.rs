@@ -133,21 +133,20 @@ impl Step {
     /// may mend that of the template, and time the others.
     async fn take(&mut self, args: &RenderArgs, view: &View, out: &Out) {
         self.again = None;
-        let failed = match rendered(args, view) {
-            Ok(new) => match self.write(args, &new, out).await {
-                Ok(()) => {
-                    self.pauses.reset();
-                    return;
-                }
-                Err(failure) => {
-                    self.again = Some(Instant::now() + self.pauses.delay().max(LEAST));
-                    failure
-                }
-            },
-            Err(failure) => failure,
+        let done = match rendered(args, view) {
+            Ok(new) => self.write(args, &new, out).await,
+            Err(failure) => {
+                note_failure(&failure);
+                // The file that was written before is there all the same.
+                self.tell_reader(args).await
+            }
         };
-        if let Some((_, why)) = failed.words() {
-            note(&why);
+        match done {
+            Ok(()) => self.pauses.reset(),
+            Err(failure) => {
+                self.again = Some(Instant::now() + self.pauses.delay().max(LEAST));
+                note_failure(&failure);
+            }
         }
     }
 
@@ -164,11 +163,22 @@ impl Step {
             out.acts().note();
             self.reload = true;
         }
+        self.tell_reader(args).await
+    }
+
+    /// Has the reader of the file know of it, if it does not.
+    async fn tell_reader(&mut self, args: &RenderArgs) -> Run<()> {
         if let Some(reload) = args.reload.as_ref().filter(|_| self.reload) {
             command("reload", reload, &args.target, args.command_timeout).await?;
         }
         self.reload = false;
         Ok(())
+    }
+}
+
+fn note_failure(failure: &Failure) {
+    if let Some((_, why)) = failure.words() {
+        note(&why);
     }
 }
 

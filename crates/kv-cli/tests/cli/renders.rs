@@ -4,7 +4,7 @@ use crate::program::{Place, end, line, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
-    io::Read,
+    io::{BufRead, BufReader, Read},
     os::unix::{
         fs::{FileTypeExt, PermissionsExt, symlink},
         net::UnixListener,
@@ -113,6 +113,24 @@ fn a_reload_that_fails_is_run_again() {
     kill_process(Pid::from_child(&render), Signal::TERM).unwrap();
     let ended = end(render);
     assert!(ended.err.contains("\"./reload\" ended with exit status: 1\n"), "{ended:?}");
+}
+
+#[test]
+fn a_reload_that_failed_is_run_again_although_the_template_is_broken_meanwhile() {
+    let place = filled();
+    let script = "#!/bin/sh\ntest -e ready && echo reloaded\n";
+    fs::write(place.home().join("reload"), script).unwrap();
+    let arguments = ["render", "-d", "app", "template", "conf", "--reload", "sh reload"];
+    let mut render = place.command(&arguments).spawn().unwrap();
+    let mut words = BufReader::new(render.stderr.take().unwrap()).lines();
+    let mut told = |part: &str| assert!(words.any(|line| line.unwrap().contains(part)), "{part}");
+    told("ended with exit status: 1");
+    fs::write(place.home().join("template"), "{{ get('none') }}").unwrap();
+    told("gives nothing");
+    fs::write(place.home().join("ready"), "").unwrap();
+    assert_eq!(line(&mut render), "reloaded");
+    kill_process(Pid::from_child(&render), Signal::TERM).unwrap();
+    end(render);
 }
 
 #[test]
