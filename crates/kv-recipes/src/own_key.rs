@@ -50,7 +50,7 @@ impl OwnKey {
     pub(crate) fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
         let Self { kv, lease, key, version, is_gone } = self;
         let (kv, key, version, is_gone) = (kv.clone(), key.clone(), *version, is_gone.clone());
-        let lost = lease.lost();
+        let lost = Box::pin(lease.lost());
         async move {
             let backend = kv.capabilities().backend;
             let gone = Box::pin(until_gone(&kv, &key, version));
@@ -69,7 +69,8 @@ impl OwnKey {
     /// Takes the key away with its lease, and returns whether it was held as far as this side knows.
     pub(crate) async fn give_back(self) -> Result<bool> {
         let was_there = !self.is_gone.load(Ordering::Acquire);
-        Ok(self.lease.revoke().await? && was_there)
+        // On the heap: whoever gives several back at once holds a future of each.
+        Ok(Box::pin(self.lease.revoke()).await? && was_there)
     }
 }
 

@@ -331,11 +331,11 @@ async fn a_member_whose_key_is_deleted_knows_it_inside_and_comes_again_outside()
     let both = async { tokio::join!(two.enter(), waits) };
     let (two, one) = tokio::time::timeout(60 * S, both).await.expect("it comes again");
     let (one, two) = (one.unwrap()?, two?);
-    let losses = async { tokio::join!(one.lost(), two.lost()) };
-    let deleted = async {
+    let losses = Box::pin(async { tokio::join!(one.lost(), two.lost()) });
+    let deleted = Box::pin(async {
         tokio::time::sleep(S).await;
         p.other.delete_tree("step/members").await
-    };
+    });
     let told = tokio::time::timeout(60 * S, async { tokio::join!(losses, deleted).0 }).await;
     let (why, other) = told.expect("they are told");
     assert_eq!((why.kind(), other.kind()), (ErrorKind::LeaseLost, ErrorKind::LeaseLost));

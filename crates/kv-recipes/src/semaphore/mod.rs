@@ -103,7 +103,8 @@ impl Semaphore {
     /// # Cancel safety
     /// Dropping the future leaves the line, and leaves nothing behind.
     pub async fn acquire(&self) -> Result<Permit> {
-        let acquired = self.acquire_by(Deadline::NEVER).await?;
+        // On the heap: a program may hold the futures of many waits.
+        let acquired = Box::pin(self.acquire_by(Deadline::NEVER)).await?;
         acquired.ok_or_else(|| Error::new(ErrorKind::Other, "a wait without an end has ended"))
     }
 
@@ -160,7 +161,7 @@ impl Semaphore {
     /// # Cancel safety
     /// That of [`acquire`](Self::acquire).
     pub async fn acquire_within(&self, wait: Duration) -> Result<Option<Permit>> {
-        self.acquire_by(Deadline::after(wait)).await
+        Box::pin(self.acquire_by(Deadline::after(wait))).await
     }
 
     fn slots(&self) -> Result<Slots> {

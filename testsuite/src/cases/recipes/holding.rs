@@ -334,7 +334,7 @@ pub(super) async fn deleted<H: Holding>(t: Trial) -> Verdict {
             }
             Ok::<_, Failure>(())
         };
-        let ends = async { tokio::join!(permit.while_held(work), taken) };
+        let ends = Box::pin(async { tokio::join!(permit.while_held(work), taken) });
         let (ended, taken) = t.soon("the end of work whose permit is gone", ends).await?;
         taken?;
         refused("work whose permit is gone", ended, ErrorKind::LeaseLost)?;
