@@ -15,11 +15,14 @@ use std::{
     process,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+use tokio::time::timeout;
 
 /// The reads by which the time of an answer is measured.
 const READS: usize = 21;
 /// A median above this is worth a word: a store in the same place answers sooner.
 const SLOW: Duration = Duration::from_millis(50);
+/// The time in which a watch has to tell a change, on a store that answers.
+const SEEN_WITHIN: Duration = Duration::from_secs(30);
 /// The TTL of locks unless another is given.
 const LOCK_TTL: Duration = Duration::from_secs(15);
 
@@ -200,18 +203,34 @@ async fn try_writes(kv: &Kv, key: &Key, findings: &mut Findings<'_>) -> Run<()> 
     let done = |what: &'static str| move |took: &Duration| format!("{what} in {took:.1?}");
     let began = Instant::now();
     let put = kv.put(key, "from kv doctor").await.map(|_| began.elapsed());
-    if findings.tried("writes", put, done("a key was put"))?.is_none() {
+    let is_unknown = matches!(&put, Err(e) if e.kind() == ErrorKind::OutcomeUnknown);
+    let is_put = findings.tried("writes", put, done("a key was put"))?.is_some();
+    if !is_put && !is_unknown {
         return Ok(());
     }
+    if is_put {
+        try_the_rest(kv, key, findings).await?;
+    }
+    // A key of which nobody knows whether it was put is not left either.
+    let began = Instant::now();
+    let deleted = kv.delete(key).await.map(|_| began.elapsed());
+    findings.tried("deletions", deleted, done("the key was deleted"))?;
+    Ok(())
+}
+
+/// Tries what needs a key that is there.
+async fn try_the_rest(kv: &Kv, key: &Key, findings: &mut Findings<'_>) -> Run<()> {
+    let done = |what: &'static str| move |took: &Duration| format!("{what} in {took:.1?}");
     if kv.capabilities().watch != Watching::Unsupported {
-        findings.tried("watches", seen(kv, key).await, done("a change was seen"))?;
+        let seen = timeout(SEEN_WITHIN, seen(kv, key)).await.unwrap_or_else(|_| {
+            let within = text::of_duration(SEEN_WITHIN);
+            Err(Error::new(ErrorKind::Timeout, format!("no change was told within {within}")))
+        });
+        findings.tried("watches", seen, done("a change was seen"))?;
     }
     if kv.capabilities().lock.is_some() {
         findings.tried("locks", locked(kv, key).await, done("a lock was acquired and released"))?;
     }
-    let began = Instant::now();
-    let deleted = kv.delete(key).await.map(|_| began.elapsed());
-    findings.tried("deletions", deleted, done("the key was deleted"))?;
     Ok(())
 }
 
@@ -231,4 +250,20 @@ async fn locked(kv: &Kv, name: &Key) -> Result<Duration, Error> {
         guard.release().await?;
     }
     Ok(began.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::out::Buffer;
+
+    #[tokio::test]
+    async fn a_key_of_which_nobody_knows_whether_it_was_put_is_not_left() {
+        let kv = kv_memory::open("memory://").await.unwrap();
+        kv_memory::Faults::of(&kv).unwrap().lose_answers(1);
+        let buffer = Buffer::default();
+        let mut out = Out::to_buffer(&buffer, false, false);
+        let exit = doctor(DoctorArgs { write: true }, &kv, &mut out).await.unwrap();
+        assert_eq!((exit, kv.list("").await.unwrap().len()), (Exit::NO, 0), "{}", buffer.text());
+    }
 }
