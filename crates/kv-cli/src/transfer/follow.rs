@@ -177,16 +177,15 @@ async fn take_all(
         }
     }
     let (mut side, mut kept, mut extra) = (to.side(), Kept::default(), VecDeque::new());
-    while plan.deletes {
+    // Without deletions, what is only there stays.
+    let mut is_over = !plan.deletes;
+    while !is_over {
         let found = side.next().await?;
-        let is_over = found.is_none();
+        is_over = found.is_none();
         let found = found.filter(|found| !there.contains(&found.key));
         extra.extend(found.map(|Found { key, version, .. }| Difference::Extra { key, at: version }));
         if is_over || extra.len() >= TOGETHER {
             hand(mem::take(&mut extra), from, plan, &mut kept, writer, out).await?;
-        }
-        if is_over {
-            break;
         }
     }
     kept.tell();
