@@ -159,10 +159,7 @@ impl Step {
 
     /// Writes what has changed, and has its reader know.
     async fn write(&mut self, args: &RenderArgs, new: &str, out: &Out) -> Run<()> {
-        if replaced(args, new).await? {
-            out.acts().note();
-            self.reload = true;
-        }
+        self.reload |= replaced(args, new, out).await?;
         self.tell_reader(args).await
     }
 
@@ -210,14 +207,21 @@ fn file(target: &Path) -> Run<PathBuf> {
     }
 }
 
-/// Replaces the file if it is another than this; tells whether it was.
-async fn replaced(args: &RenderArgs, new: &str) -> Run<bool> {
+/// Replaces the file if it is another than this; tells whether it was. One that has this content has
+/// the rights that were asked for behind it, too.
+async fn replaced(args: &RenderArgs, new: &str, out: &Out) -> Run<bool> {
     let target = file(&args.target)?;
     let before = fs::metadata(&target).ok();
-    if before.is_some() && fs::read(&target).is_ok_and(|old| old == new.as_bytes()) {
+    let failed = |e: io::Error| Failure::here(format!("{} cannot be written: {e}", args.target.display()));
+    if let Some(before) = &before
+        && fs::read(&target).is_ok_and(|old| old == new.as_bytes())
+    {
+        if let Some(mode) = args.mode.filter(|mode| before.mode() & 0o7777 != *mode) {
+            fs::set_permissions(&target, Permissions::from_mode(mode)).map_err(failed)?;
+            out.acts().note();
+        }
         return Ok(false);
     }
-    let failed = |e: io::Error| Failure::here(format!("{} cannot be written: {e}", args.target.display()));
     let draft = Draft(beside(&target));
     let mut file = File::create_new(&draft.0).map_err(failed)?;
     // Nobody else may read it before it has its rights.
@@ -234,6 +238,7 @@ async fn replaced(args: &RenderArgs, new: &str) -> Run<bool> {
         command("check", check, &draft.0, args.command_timeout).await?;
     }
     fs::rename(&draft.0, &target).map_err(failed)?;
+    out.acts().note();
     Ok(true)
 }
 

@@ -134,6 +134,20 @@ fn a_reload_that_failed_is_run_again_although_the_template_is_broken_meanwhile()
 }
 
 #[test]
+fn the_rights_of_a_file_are_set_although_it_has_the_content_already() {
+    let place = filled();
+    let file = place.home().join("conf");
+    let rights = || fs::metadata(&file).unwrap().permissions().mode() & 0o7777;
+    let render = |more: &[&'static str]| {
+        let arguments = ["render", "-d", "app", "template", "conf", "--once", "--reload", "echo reloaded"];
+        place.ok(&[&arguments[..], more].concat())
+    };
+    assert_eq!((render(&[]), rights()), ("reloaded\n".to_owned(), 0o644));
+    assert_eq!((render(&["--mode", "600"]), rights()), (String::new(), 0o600));
+    assert_eq!((render(&[]), rights()), (String::new(), 0o600), "without --mode it keeps what it has");
+}
+
+#[test]
 fn a_reload_that_hangs_is_ended_and_leaves_nothing_behind() {
     let place = filled();
     // What it starts keeps the output open, too.
