@@ -246,3 +246,33 @@ async fn a_person_sees_the_store_and_changes_it_only_where_that_is_allowed() {
     window.close().await.unwrap();
     drop(second);
 }
+
+#[tokio::test]
+#[ignore = "it needs a browser: ci/browser runs it"]
+async fn an_edit_keeps_the_line_ends_of_a_value() {
+    let kv = kv_memory::open("memory://").await.unwrap();
+    for (key, value) in [("dos", "x\r\ny\r\n"), ("mixed", "x\r\ny\n"), ("mac", "x\ry"), ("unix", "x\ny")] {
+        kv.put(key, value).await.unwrap();
+    }
+    let driver = Driver::start();
+    let window = driver.window(1280).await;
+    window.goto(&open(&kv, true).await).await.unwrap();
+    for (key, expected) in [("dos", "x\r\ny\r\nz"), ("unix", "x\nyz")] {
+        click(&window, &format!("//button[text()='{key}']")).await;
+        seen(&window, &format!("//*[@id='name' and text()='{key}']")).await;
+        click(&window, "//*[@id='edit']").await;
+        window.find(Locator::Id("text")).await.unwrap().send_keys("z").await.unwrap();
+        click(&window, "//*[@id='form']/button[text()='Save']").await;
+        seen(&window, "//*[@id='value' and contains(., 'z')]").await;
+        assert_eq!(kv.get(key).await.unwrap().unwrap().text(), Some(expected), "{key}");
+    }
+    // A browser's field has one kind of line ends.
+    for key in ["mixed", "mac"] {
+        click(&window, &format!("//button[text()='{key}']")).await;
+        seen(&window, &format!("//*[@id='name' and text()='{key}']")).await;
+        seen(&window, "//*[@id='version' and contains(., 'line ends')]").await;
+        assert!(!window.find(Locator::Id("edit")).await.unwrap().is_displayed().await.unwrap(), "{key}");
+        assert!(window.find(Locator::Id("delete")).await.unwrap().is_displayed().await.unwrap(), "{key}");
+    }
+    window.close().await.unwrap();
+}

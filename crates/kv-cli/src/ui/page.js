@@ -95,13 +95,22 @@ async function show(key) {
   edit(false);
   note();
   $("name").textContent = key;
-  $("version").textContent = "version " + entry.version + (entry.base64 === undefined ? "" : ", not text: shown as base64");
+  const ends = lineEnds(entry.value ?? "");
+  $("version").textContent = "version " + entry.version + (entry.base64 !== undefined ? ", not text: shown as base64"
+    : ends === null ? ", with line ends that a browser's field does not keep: `kv edit` does" : "");
   $("value").textContent = entry.base64 ?? pretty(entry.value);
-  $("edit").hidden = entry.base64 !== undefined;
+  $("edit").hidden = entry.base64 !== undefined || ends === null;
   for (const button of document.querySelectorAll(".chosen")) button.classList.remove("chosen");
   for (const item of document.querySelectorAll("#tree li")) {
     if (item.dataset.name === key) item.firstChild.classList.add("chosen");
   }
+}
+
+// Returns the one kind of line ends that a text has; null if there are several, or one that a browser's field,
+// which makes "\n" of all, cannot give back.
+function lineEnds(text) {
+  const kinds = new Set(text.match(/\r\n|\r|\n/g) ?? ["\n"]);
+  return kinds.size === 1 && !kinds.has("\r") ? [...kinds][0] : null;
 }
 
 // Indents JSON without reading its numbers, which may be larger than the browser's.
@@ -145,7 +154,8 @@ function edit(is, isNew) {
 
 async function save() {
   const isNew = !$("key").hidden, key = isNew ? $("key").value : shown.key;
-  await change("put", { key, value: $("text").value, version: isNew ? null : shown.version });
+  const text = $("text").value, value = isNew ? text : text.replaceAll("\n", lineEnds(shown.value) ?? "\n");
+  await change("put", { key, value, version: isNew ? null : shown.version });
   await show(key);
 }
 
