@@ -246,7 +246,9 @@ pub(crate) enum OnStore {
     /// latency. It prints the URL of the page, and serves it until a signal comes. Only this machine can
     /// connect, and only who knows the token in the URL; requests of other pages are refused. The
     /// page loads nothing from elsewhere. While it is open it watches the directory and makes a
-    /// read each second. Without --write it changes nothing.
+    /// read each second; while it is seen it also lists the locks, three seconds after the last
+    /// answer, or ten times as long as that took, and reads the leader of each election. On Redis
+    /// each such list goes through all names of the server. Without --write it changes nothing.
     Ui(UiArgs),
     /// Makes one read that needs the store's quorum, and tells about its server
     Health,

@@ -276,3 +276,34 @@ async fn an_edit_keeps_the_line_ends_of_a_value() {
     }
     window.close().await.unwrap();
 }
+
+#[tokio::test]
+#[ignore = "it needs a browser: ci/browser runs it"]
+async fn locks_are_asked_for_less_often_where_that_takes_long_and_not_for_a_page_that_nobody_sees() {
+    let kv = kv_memory::open("memory://").await.unwrap();
+    let driver = Driver::start();
+    let window = driver.window(1280).await;
+    window.goto(&open(&kv, false).await).await.unwrap();
+    seen(&window, "//*[@id='nolocks' and text()='None is held.']").await;
+    // An answer takes half a second, and the page notes when it asked.
+    let slow = "window.asked = []; const ask = window.fetch; window.fetch = async (path, ...more) => { \
+                if (path === 'locks') { asked.push(performance.now()); \
+                await new Promise(done => setTimeout(done, 500)); } return ask(path, ...more); }";
+    window.execute(slow, Vec::new()).await.unwrap();
+    let number = async |script: &str| window.execute(script, Vec::new()).await.unwrap().as_f64().unwrap();
+    let until = async |script: &str| {
+        let told = async { while number(script).await == 0.0 {} };
+        tokio::time::timeout(SOON, told).await.unwrap_or_else(|_| panic!("it does not come: {script}"));
+    };
+    until("return asked.length >= 2 ? 1 : 0").await;
+    let between = number("return asked[1] - asked[0]").await;
+    assert!(between > 5000.0, "{between} ms between two questions of which each takes 500 ms");
+    let hide =
+        "window.looked = 0; Object.defineProperty(document, 'hidden', { get() { looked++; return true; } })";
+    window.execute(hide, Vec::new()).await.unwrap();
+    until("return looked >= 2 ? 1 : 0").await;
+    let asked = number("return asked.length").await;
+    until("return looked >= 4 ? 1 : 0").await;
+    assert_eq!(number("return asked.length").await, asked, "a page that is hidden asks for nothing");
+    window.close().await.unwrap();
+}

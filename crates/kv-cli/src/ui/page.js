@@ -2,7 +2,7 @@
 // The page of `kv ui`. Everything that comes from the store is shown as text, never as HTML.
 
 const $ = id => document.getElementById(id);
-const SAMPLES = 120, FEED = 200, ROWS = 500, LOCKS_EVERY = 3000;
+const SAMPLES = 120, FEED = 200, ROWS = 500, LOCKS_PAUSE = 3000, LOCKS_SHARE = 10;
 let store = {}, shown = null, isEditing = false;
 
 async function ask(path, parameters) {
@@ -174,11 +174,12 @@ function gone() {
 
 // Locks.
 
-let held = { locks: [], more: true };
+let held = { locks: [], more: true }, took = 0; // the last answer, and its time
 
 async function locks() {
   if (!store.locks) return void ($("nolocks").textContent = "This store cannot list locks.");
-  const answer = held = await ask("locks");
+  const began = performance.now();
+  const answer = held = await ask("locks").finally(() => { took = performance.now() - began; });
   $("nolocks").textContent = answer.locks.length ? (answer.more ? "… and more" : "") : "None is held.";
   $("locks").replaceChildren(...answer.locks.map(lock => {
     const row = element("tr"), isElection = lock.candidate !== undefined;
@@ -200,6 +201,13 @@ async function locks() {
     return row;
   }));
   draw();
+}
+
+// Asks for the locks again and again, as long as somebody may see them. On Redis the server goes through all its names
+// for that: the pause behind an answer is many times as long as the answer took.
+async function keepLocks() {
+  if (!document.hidden) await locks().catch(told);
+  setTimeout(keepLocks, Math.max(LOCKS_PAUSE, LOCKS_SHARE * took));
 }
 
 // Elections and services, by their keys, as the events tell of their records.
@@ -235,13 +243,13 @@ function draw() {
   });
 }
 
-// Many records at once are drawn once.
+// Many records at once are drawn once, and asked for the locks once.
 function drawSoon() {
   if (!drawSoon.waits) drawSoon.waits = setTimeout(() => {
     drawSoon.waits = null;
-    if (areNewTerms && store.locks) locks().catch(told); else draw();
+    if (areNewTerms && store.locks && !document.hidden) locks().catch(told); else draw();
     areNewTerms = false;
-  }, 200);
+  }, Math.max(200, areNewTerms ? LOCKS_SHARE * took : 0));
 }
 
 function record(lines, line) {
@@ -310,8 +318,7 @@ async function begin() {
   $("form").onsubmit = event => { event.preventDefault(); save().catch(told); };
   await fill("", $("tree"));
   listen();
-  await locks();
-  setInterval(() => locks().catch(told), LOCKS_EVERY);
+  await keepLocks();
 }
 
 begin().catch(told);
