@@ -74,9 +74,9 @@ macro_rules! fields {
     };
 }
 fields! {
-    backend durability linearizable max_value ttl children_of_expiring lease watch lock max_txn_ops
-    max_txn_bytes list_snapshot delete_tree_atomic delete_tree_counts native_values foreign_keys
-    health hint
+    backend durability linearizable max_value ttl children_of_expiring lease watch watch_ordered lock
+    max_txn_ops max_txn_bytes list_snapshot delete_tree_atomic delete_tree_counts native_values
+    foreign_keys health hint
 }
 
 /// Returns each layer by its name, with the capabilities of a store in memory under it.

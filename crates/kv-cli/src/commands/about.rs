@@ -9,7 +9,7 @@ use crate::{
 use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
-use kv_core::{Capabilities, Durability, ForeignKeys, Kv, Linearizable, TtlRange, Watching};
+use kv_core::{Capabilities, Durability, ForeignKeys, Kv, Linearizable, Locking, TtlRange, Watching};
 use serde::Serialize;
 use std::{
     fs,
@@ -88,15 +88,21 @@ struct CapabilitiesLine<'a> {
     children_of_expiring: bool,
     lease: Option<TtlLine>,
     watch: &'static str,
+    watch_ordered: bool,
     lock: Option<TtlLine>,
     fair_locks: bool,
     fenced_writes: bool,
+    lock_set_value: bool,
+    lock_breaks: bool,
+    lock_lists: bool,
     max_txn_ops: usize,
     max_txn_bytes: usize,
     list_snapshot: bool,
     delete_tree_atomic: bool,
+    delete_tree_counts: bool,
     native_values: bool,
     foreign_keys: &'static str,
+    health: bool,
     hint: Option<&'a str>,
 }
 
@@ -130,7 +136,9 @@ pub(crate) fn capabilities(kv: &Kv, out: &mut Out) -> Run {
     let c = kv.capabilities();
     let [survives, linearizable, watch, foreign_keys] = words(c);
     let lock = c.lock.as_ref();
-    let (fair, fenced) = lock.map_or((false, false), |lock| (lock.fair, lock.fenced_writes));
+    let can = |ability: fn(&Locking) -> bool| lock.is_some_and(ability);
+    let (fair, fenced) = (can(|lock| lock.fair), can(|lock| lock.fenced_writes));
+    let (sets, breaks, lists) = (can(|lock| lock.set_value), can(|lock| lock.breaks), can(|lock| lock.lists));
     if out.is_json() {
         out.object(&CapabilitiesLine {
             v: V,
@@ -142,15 +150,21 @@ pub(crate) fn capabilities(kv: &Kv, out: &mut Out) -> Run {
             children_of_expiring: c.children_of_expiring,
             lease: c.lease.as_ref().map(TtlLine::of),
             watch,
+            watch_ordered: c.watch_ordered,
             lock: lock.map(|lock| TtlLine::of(&lock.ttl)),
             fair_locks: fair,
             fenced_writes: fenced,
+            lock_set_value: sets,
+            lock_breaks: breaks,
+            lock_lists: lists,
             max_txn_ops: c.max_txn_ops,
             max_txn_bytes: c.max_txn_bytes,
             list_snapshot: c.list_snapshot,
             delete_tree_atomic: c.delete_tree_atomic,
+            delete_tree_counts: c.delete_tree_counts,
             native_values: c.native_values,
             foreign_keys,
+            health: c.health,
             hint: c.hint.as_deref(),
         })?;
         return Ok(Exit::DONE);
@@ -175,14 +189,20 @@ pub(crate) fn capabilities(kv: &Kv, out: &mut Out) -> Run {
         ("keys below one", yes(c.children_of_expiring)),
         ("leases", range(c.lease.as_ref())),
         ("watches tell", watch.to_owned()),
+        ("watches in order", yes(c.watch_ordered)),
         ("locks", range(lock.map(|lock| &lock.ttl))),
         ("fair locks", yes(fair)),
         ("fenced writes", yes(fenced)),
+        ("lock values", yes(sets)),
+        ("breaks locks", yes(breaks)),
+        ("lists locks", yes(lists)),
         ("transactions", txn),
         ("lists one moment", yes(c.list_snapshot)),
         ("deletes at once", yes(c.delete_tree_atomic)),
+        ("counts deletions", yes(c.delete_tree_counts)),
         ("native values", yes(c.native_values)),
         ("others' keys", foreign_keys.to_owned()),
+        ("health", yes(c.health)),
     ];
     for (name, value) in rows {
         out.line(&format!("{name:<17} {value}"))?;

@@ -1,6 +1,7 @@
 //! `health`, `capabilities`, `completions`, `man`, `--help`.
 
 use crate::program::Place;
+use serde_json::Value;
 use std::fs;
 
 #[test]
@@ -16,6 +17,29 @@ fn a_store_tells_of_itself() {
     );
     let capabilities = place.ok(&["capabilities", "--json"]);
     assert!(capabilities.starts_with(r#"{"v":1,"backend":"redb","survives":"a crash","#), "{capabilities}");
+}
+
+#[test]
+fn all_that_a_store_can_do_is_told() {
+    let place = Place::redb();
+    let object: Value = serde_json::from_str(&place.ok(&["capabilities", "--json"])).unwrap();
+    for field in
+        ["watch_ordered", "lock_set_value", "lock_breaks", "lock_lists", "delete_tree_counts", "health"]
+    {
+        assert_eq!(object[field], true, "{field}: {object}");
+    }
+    let told = place.ok(&["capabilities"]);
+    for row in
+        ["watches in order", "lock values", "breaks locks", "lists locks", "counts deletions", "health"]
+    {
+        assert!(told.contains(&format!("{row:<17} yes\n")), "{row}: {told}");
+    }
+    // Each field of the store's own stands there, by its name.
+    let own = format!("{:?}", kv_core::Capabilities::new("none"));
+    let names = own.match_indices(": ").map(|(at, _)| own[..at].rsplit([' ', '{']).next().unwrap());
+    for name in names.filter(|name| *name != "durability") {
+        assert!(object.get(name).is_some(), "{name}: {object}");
+    }
 }
 
 #[test]
