@@ -2,7 +2,7 @@
 
 use crate::{
     exit::{Exit, Failure, Run},
-    guarded::Child,
+    guarded::{Child, Signals},
     lines::V,
     out::{Out, note},
     template, text,
@@ -78,6 +78,17 @@ fn mode(text: &str) -> Result<u32, String> {
 }
 
 pub(crate) async fn render(args: RenderArgs, kv: &Kv, out: &mut Out) -> Run {
+    let mut signals = Signals::catch()?;
+    tokio::select! {
+        biased;
+        // The draft of a file, and with it what it says, does not outlive the program.
+        signal = signals.ending() => Ok(Exit::of_signal(signal.as_raw())),
+        ended = Box::pin(keep(args, kv, out)) => ended,
+    }
+}
+
+/// Renders, once or for ever.
+async fn keep(args: RenderArgs, kv: &Kv, out: &mut Out) -> Run {
     file(&args.target)?;
     // A template that is missing now is a mistyped one.
     File::open(&args.template).map_err(|e| Failure::usage(not_read(&args.template, &e)))?;
@@ -222,8 +233,7 @@ async fn replaced(args: &RenderArgs, new: &str, out: &Out) -> Run<bool> {
         }
         return Ok(false);
     }
-    let draft = Draft(beside(&target));
-    let mut file = File::create_new(&draft.0).map_err(failed)?;
+    let (draft, mut file) = Draft::beside(&target).map_err(failed)?;
     // Nobody else may read it before it has its rights.
     file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
     file.write_all(new.as_bytes()).map_err(failed)?;
@@ -242,14 +252,25 @@ async fn replaced(args: &RenderArgs, new: &str, out: &Out) -> Run<bool> {
     Ok(true)
 }
 
-/// Returns the path of a file beside this one, from which it can be renamed to it.
-fn beside(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    target.with_file_name(format!(".{name}.kv-{}", process::id()))
-}
-
 /// A file that goes unless it was renamed.
 struct Draft(PathBuf);
+
+impl Draft {
+    /// Makes a file beside this one, from which it can be renamed to it.
+    fn beside(target: &Path) -> io::Result<(Self, File)> {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let path = target.with_file_name(format!(".{name}.kv-{}", process::id()));
+        let made = match File::create_new(&path) {
+            // One that was killed had the number of this process, as in a container each has.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&path)?;
+                File::create_new(&path)
+            }
+            made => made,
+        };
+        made.map(|file| (Self(path), file))
+    }
+}
 
 impl Drop for Draft {
     fn drop(&mut self) {
@@ -286,5 +307,22 @@ async fn command(what: &str, line: &str, file: &Path, within: Duration) -> Run<(
         // The codes of shells are for commands that are this program's own result.
         Err(Failure::Found(_, why)) => Err(Failure::here(format!("{why}{then}"))),
         Err(other) => Err(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_draft_of_one_that_was_killed_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("conf");
+        let (left, file) = Draft::beside(&target).unwrap();
+        std::mem::forget((left, file));
+        let (draft, _) = Draft::beside(&target).unwrap();
+        assert!(fs::read(&draft.0).unwrap().is_empty());
+        drop(draft);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

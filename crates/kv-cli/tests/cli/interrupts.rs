@@ -25,7 +25,7 @@ fn an_interrupt_ends_what_waits_and_writes_nothing() {
     let mut render = place.command(&["render", "template", "conf", "--reload", "echo done"]).spawn().unwrap();
     assert_eq!(line(&mut render), "done");
     interrupt(&render);
-    assert_eq!(end(render).code, -2);
+    assert_eq!(end(render).code, 130);
 
     // What is still being read is not written: a half of an import is none.
     for command in ["import", "apply", "txn"] {

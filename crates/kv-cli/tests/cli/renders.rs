@@ -72,7 +72,7 @@ fn a_file_follows_the_store() {
         assert_eq!(fs::read_to_string(&file).unwrap(), expected);
     }
     kill_process(Pid::from_child(&render), Signal::TERM).unwrap();
-    assert_eq!(end(render).code, -15);
+    assert_eq!(end(render).code, 143);
     until("the last file", || fs::read_to_string(&file).unwrap() == ONE);
 }
 
@@ -145,6 +145,21 @@ fn the_rights_of_a_file_are_set_although_it_has_the_content_already() {
     assert_eq!((render(&[]), rights()), ("reloaded\n".to_owned(), 0o644));
     assert_eq!((render(&["--mode", "600"]), rights()), (String::new(), 0o600));
     assert_eq!((render(&[]), rights()), (String::new(), 0o600), "without --mode it keeps what it has");
+}
+
+#[test]
+fn a_signal_during_the_check_leaves_no_draft() {
+    let place = filled();
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        fs::write(place.home().join("check"), "echo began\nexec sleep 1000\n").unwrap();
+        let arguments = ["render", "-d", "app", "template", "conf", "--check", "sh check"];
+        let mut render = place.command(&arguments).spawn().unwrap();
+        assert_eq!(line(&mut render), "began");
+        kill_process(Pid::from_child(&render), signal).unwrap();
+        assert_eq!(end(render).code, 128 + signal.as_raw());
+        let left = fs::read_dir(place.home()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.filter(|name| name.to_string_lossy().contains(".kv-")).count(), 0);
+    }
 }
 
 #[test]
