@@ -115,8 +115,8 @@ pub(crate) enum Command {
     /// Makes one store or folder as another is; deletes only with --delete
     ///
     /// It is `copy` with deletions. With --follow it goes on with every change, each of which is a
-    /// commit of its own in a work tree, through outages of both sides, and ends with a comparison
-    /// when a signal comes.
+    /// commit of its own in a work tree, and ends with a comparison when a signal comes; another
+    /// signal breaks that off. Behind the first copy it rides out outages of both sides.
     Sync(SyncArgs),
     /// Compares two stores or folders, key by key and byte by byte
     Check(CheckArgs),
@@ -176,7 +176,9 @@ pub(crate) enum OnStore {
     /// Leads, or waits to; with a command, which runs while this candidate leads
     ///
     /// The command runs as that of `lock` does, and again after the leadership was lost and won
-    /// anew. When it ends by itself, the leadership is given up.
+    /// anew. When it ends by itself, the leadership is given up. It is the lock of this name alone:
+    /// what observes an election of the library's recipes sees no leader, for no record of one is
+    /// written.
     Elect(ElectArgs),
     /// Runs a command while holding one of N permits
     ///
@@ -219,7 +221,8 @@ pub(crate) enum OnStore {
     /// Keeps a file in step with the store, by a template
     ///
     /// The file is written only when all that the store has is known, and all at once. It stays as
-    /// it was when the template, the check or the store fails.
+    /// it was when the template, the check or the store fails. The template is read anew at each
+    /// change of the store; a change of the template alone is not noticed.
     Render(RenderArgs),
     /// Has listings show keys that other tools wrote, on Redis and Valkey
     ///

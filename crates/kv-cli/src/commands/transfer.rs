@@ -11,6 +11,7 @@ use crate::{
 use clap::Args;
 use kv_core::{Directory, Kv};
 use std::path::PathBuf;
+use tokio::sync::oneshot;
 
 /// The part of a store that a command works on.
 #[derive(Args, Debug)]
@@ -193,7 +194,15 @@ pub(crate) async fn sync(args: SyncArgs, stores: &Stores, out: &mut Out) -> Run 
     let done = match &from {
         _ if !args.follow => transfer(&from, &to, &plan, out).await,
         // What differs at first is carried over as by any other copy, which a signal breaks off.
-        Place::Store(kv) => follow(kv, &to, &plan, out, until_signal).await,
+        Place::Store(kv) => {
+            let (again, told) = oneshot::channel();
+            tokio::select! {
+                biased;
+                // The comparison in the end, which writes nothing, is broken off by another signal.
+                Ok(exit) = told => Ok(exit),
+                ended = follow(kv, &to, &plan, out, || until_signal(again)) => ended,
+            }
+        }
         _ => {
             let why =
                 "--follow needs a store to read, since a folder tells no changes; run sync again instead";
@@ -203,9 +212,13 @@ pub(crate) async fn sync(args: SyncArgs, stores: &Stores, out: &mut Out) -> Run 
     close(done, &from, &to).await
 }
 
-fn until_signal() -> Run<impl Future> {
+/// Waits for a signal, and then has `again` tell the exit code of the next one.
+fn until_signal(again: oneshot::Sender<Exit>) -> Run<impl Future> {
     let mut signals = Signals::catch()?;
-    Ok(async move { signals.ending().await })
+    Ok(async move {
+        signals.ending().await;
+        tokio::spawn(async move { again.send(Exit::of_signal(signals.ending().await.as_raw())) });
+    })
 }
 
 /// The arguments of `check`.

@@ -1,7 +1,7 @@
 //! The lines about outages, on standard error, with a server that is stopped and started again.
 
 use crate::{
-    program::{Place, end, line},
+    program::{Place, end, line, until},
     redis::Redis,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -75,4 +75,22 @@ async fn the_code_of_a_command_counts_although_the_server_is_away_at_its_end() {
         let ended = end(running);
         assert_eq!(ended.code, 9, "{arguments:?}: {ended:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_signal_breaks_off_the_comparison_in_the_end_of_what_follows() {
+    let redis = Redis::start().await;
+    let place = Place::redb();
+    let (from, to) = (redis.url(""), place.url("app"));
+    let arguments = ["sync", &from, &to, "--follow", "-v", "--timeout", "60s"];
+    let mut sync = place.command(&arguments).spawn().unwrap();
+    assert!(line(&mut sync).starts_with("created 0"));
+    Place::at(&from).ok(&["put", "a", "1"]);
+    assert_eq!(line(&mut sync), "+ a");
+    redis.say("CLIENT PAUSE 120000 ALL");
+    until("the end", || {
+        kill_process(Pid::from_child(&sync), Signal::INT).unwrap();
+        sync.try_wait().unwrap().is_some()
+    });
+    assert_eq!(end(sync).code, 130);
 }
