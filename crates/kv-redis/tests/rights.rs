@@ -261,8 +261,8 @@ async fn a_lock_that_may_not_be_given_back_ends_while_it_is_waited_for() -> Resu
     rights::ends_while_it_is_waited_for(&Withdrawn::start().await?).await
 }
 
-/// Who waits for another lock by the session of a lock that may not be given back leaves that
-/// session too, and hears that they may not get into a line again.
+/// Waiters for another lock by the session of a lock that may not be given back leave that session
+/// too, and hear that they may not get into a line again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_may_not_be_given_back_ends_while_others_are_waited_for() -> Result<(), Failure> {
     let server = Withdrawn::start().await?;

@@ -188,7 +188,7 @@ async fn a_listed_name_has_the_version_of_our_last_write() -> Result<(), Failure
     Ok(())
 }
 
-/// What another tool writes over its own value, or over ours and back, is no deletion.
+/// Values that another tool writes over its own, or over ours and back, are no deletion.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_others_overwrite_again_is_not_told_as_deleted() -> Result<(), Failure> {
     let node = single("redis").await?;

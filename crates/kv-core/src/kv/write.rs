@@ -301,10 +301,9 @@ impl DeleteTree {
         let (mut from, mut count) = (None, Some(0));
         loop {
             let (store, deadline) = self.kv.begin(self.within);
-            let options = WriteOptions { deadline };
             let has_deleted = count != Some(0);
             let batch = async {
-                let batch = store.delete_tree(&whole, from.as_ref(), &options).await;
+                let batch = store.delete_tree(&whole, from.as_ref(), &WriteOptions { deadline }).await;
                 // Something is deleted by now, whatever this batch says of itself.
                 batch.map_err(|e| if has_deleted { outcome_unknown(e) } else { e })
             };

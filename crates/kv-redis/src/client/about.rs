@@ -28,7 +28,7 @@ pub(crate) struct About {
     /// The settings that say when the server writes through to its disk.
     fsync: HashMap<String, String>,
     version: String,
-    /// Whether another server may take over, as the settings of the store say.
+    /// Tells whether another server may take over, as the settings of the store say.
     has_others: bool,
 }
 

@@ -1,4 +1,5 @@
-use super::{slot::SLOTS, *};
+use super::slot::SLOTS;
+use super::*;
 
 fn names(prefix: &str) -> Names {
     Names::new(prefix).unwrap()
