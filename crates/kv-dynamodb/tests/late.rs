@@ -272,6 +272,23 @@ async fn a_late_request_takes_no_lock_that_was_given_back() -> Result<(), Failur
     Ok(())
 }
 
+/// The first request of a release is still on its way while an operator breaks the lock: the repeat
+/// finds nothing, as it would behind the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_does_not_claim_a_lock_that_was_broken() -> Result<(), Failure> {
+    let (_node, front, kv, other) = behind_front().await?;
+    let guard = kv.new_lock("l").ttl(MINUTE).acquire().await?;
+    let token = guard.token();
+    front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(4)), 1);
+    let (released, broken) = tokio::join!(guard.release(), other.break_lock("l").token(token).into_future());
+    assert!(broken?);
+    match released {
+        Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {}
+        released => assert!(!released?, "it was broken"),
+    }
+    Ok(())
+}
+
 /// An answer that comes late tells what was there when it was asked for, and not that it has ended
 /// since: it may have been renewed.
 #[tokio::test(flavor = "multi_thread")]

@@ -102,10 +102,10 @@ impl Attempt {
         }
         match answered.answer {
             None if !answered.is_repeat => Ok(false),
-            // An earlier attempt, whose answer was lost, gave the lock back, whoever has it by
-            // now, or the end may have passed. If it was given back before the lock's end for
-            // certain, it was held; else nobody knows.
-            _ if self.is_held_for_certain() => Ok(true),
+            // It was this attempt's until now, and its record does not tell until when.
+            Some(_) if self.is_held_for_certain() => Ok(true),
+            // An earlier attempt, whose answer was lost, may have given the lock back, or somebody
+            // may have broken it before.
             _ => Err(unknown_whether("whether the lock was held until then is not known")),
         }
     }
