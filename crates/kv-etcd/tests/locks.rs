@@ -184,3 +184,28 @@ async fn who_was_overwritten_holds_nothing_any_more() -> Result<(), Failure> {
     assert!(next.release().await?);
     Ok(())
 }
+
+/// The first acquisition of a session has less time than a watch needs on a slow link.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_was_acquired_in_haste_is_watched() -> Result<(), Failure> {
+    let node = &single("etcd").await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = kv_etcd::open(&format!("etcd://{}/hasty/", proxy.address())).await?;
+    let hasty = kv.with_deadline(Duration::from_millis(300));
+    let guard = soon("the lock", async {
+        loop {
+            if let Ok(Some(guard)) = hasty.new_lock("l").try_acquire().await {
+                return guard;
+            }
+        }
+    })
+    .await?;
+    // The watch of the lock begins behind this.
+    proxy.delay(Duration::from_millis(200));
+    let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
+    let all = etcd_client::DeleteOptions::new().with_prefix();
+    assert_eq!(tool.kv_client().delete("hasty/\u{1}lock/l", Some(all)).await?.deleted(), 1);
+    let lost = soon("the news", guard.lost()).await?;
+    assert!(lost.to_string().contains("deleted"), "{lost}");
+    Ok(())
+}

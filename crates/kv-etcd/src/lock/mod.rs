@@ -57,7 +57,9 @@ async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<U
         let deadline = Deadline::after(each_request);
         let grant = lease::grant(&core.granter(), ttl, For::Session, deadline, each_request).await?;
         let alive = lease::keep(core, &grant);
-        let watcher = Arc::new(DeleteWatcher::new(core.client.clone(), each_request));
+        // The watches are those of all who come, and nobody's request waits for them.
+        let each_watch = each_request.max(Deadline::DEFAULT);
+        let watcher = Arc::new(DeleteWatcher::new(core.client.clone(), each_watch));
         let session =
             LockSession { lease: grant.id, watcher, floor: Arc::default(), let_go: LetGo::default() };
         Ok(Session { session, alive, end: grant.revoke })
