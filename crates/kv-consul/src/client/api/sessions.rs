@@ -2,7 +2,7 @@
 
 use super::json::{json, unwritable};
 use crate::client::{Answer, Client, Purpose, Request};
-use kv_core::{Result, backend::retry::Answered, driver::Deadline};
+use kv_core::{Error, ErrorKind, Result, backend::retry::Answered, driver::Deadline};
 use serde::{Deserialize, Serialize};
 use std::{
     sync::{Arc, atomic::AtomicUsize},
@@ -64,14 +64,55 @@ fn is_id(id: &str) -> bool {
 const NO_BODY: &str = "{}";
 
 /// Begins the life of a session anew; `false` when the session has ended.
+///
+/// A server that has become the leader answers before it has read its whole log, and knows no
+/// session that is behind. So a session that it does not know is looked for by a read that waits
+/// until the server has read its log, and then renewed again: the read leaves out in silence what
+/// the token may not read, and a renewal is refused then.
+///
+/// # Errors
+/// [`Unavailable`](ErrorKind::Unavailable) also while the leaders of several moments contradict
+/// each other.
 pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
+    if renew_known(client, deadline, id).await? {
+        return Ok(true);
+    }
+    let is_there = is_there(client, deadline, id).await?;
+    match renew_known(client, deadline, id).await? {
+        false if is_there => {
+            let why = "the leader knows no session that was there a moment ago: it has not read its log yet";
+            Err(Error::new(ErrorKind::Unavailable, why))
+        }
+        is_renewed => Ok(is_renewed),
+    }
+}
+
+/// Begins the life of a session anew; `false` when the server does not know the session, now or
+/// yet.
+async fn renew_known(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
     let request = Request::put(format!("/v1/session/renew/{id}"), NO_BODY);
-    let renewed = |answer: &Answer| match answer.status {
-        200 => json::<Vec<Session>>(answer)?.iter().any(|session| session.id == id).then_some(true),
+    let is_it = is_it(id);
+    let renewed = move |answer: &Answer| match answer.status {
+        200 => json::<Vec<Session>>(answer)?.iter().any(&is_it).then_some(true),
         404 if answer.is_an_agents && answer.body.starts_with(b"Session id '") => Some(false),
         _ => None,
     };
     client.call(Purpose::Session, deadline, &request, renewed).await
+}
+
+/// Tells whether the session is there, of those that the token may read, by a server that leads and
+/// has read its log.
+async fn is_there(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
+    // It waits for its turn where renewals do.
+    let request = Request::get(format!("/v1/session/info/{id}")).with("consistent", "");
+    let found = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Session>>(answer));
+    let found = client.call(Purpose::Session, deadline, &request, found).await?;
+    Ok(found.iter().any(is_it(id)))
+}
+
+fn is_it(id: &str) -> impl Fn(&Session) -> bool + Send + Sync + use<> {
+    let id = id.to_owned();
+    move |session| session.id == id
 }
 
 /// Ends a session, and deletes its keys.

@@ -1,0 +1,112 @@
+//! The sessions on which locks, leases and TTLs hang: what a server says of them that has only
+//! just begun, and how they are renewed.
+
+mod common;
+
+use common::{Node, base64, txn, with};
+use kv_core::{
+    Kv,
+    observe::{Attempt, Observer, Renewal},
+};
+use kv_testsuite::{Failure, OwnServer, failover::soon};
+use serde_json::json;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+async fn open(address: SocketAddr) -> kv_core::Result<Kv> {
+    kv_consul::open(&format!("consul://{address}/sessions/")).await
+}
+
+/// Notes how often attempts to renew a session fail, and why the renewals do.
+#[derive(Default)]
+struct Failing {
+    attempts: AtomicUsize,
+    renewals: Mutex<Vec<String>>,
+}
+
+impl Observer for Failing {
+    fn attempted(&self, attempt: &Attempt<'_>) {
+        if attempt.operation == "renew" && attempt.error.is_some() {
+            self.attempts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn renewed(&self, renewal: &Renewal<'_>) {
+        if let Some(error) = renewal.error {
+            self.renewals.lock().expect("nobody panics").push(error.to_string());
+        }
+    }
+}
+
+/// Waits until it is so.
+async fn until(what: &str, is_so: impl Fn() -> bool) -> Result<(), Failure> {
+    soon(what, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
+/// Writes as much as the server needs a while to read again: it keeps all of it in its log.
+async fn fill(node: &Node) -> Result<(), Failure> {
+    let writes = |at: usize| {
+        (0..64).map(move |n| {
+            let (key, value) = (format!("log/{n}"), base64(at.to_string().as_bytes()));
+            json!({ "KV": { "Verb": "set", "Key": key, "Value": value } })
+        })
+    };
+    let fill = async |from: usize| {
+        for at in (from..600).step_by(20) {
+            assert_eq!(txn(node.address, writes(at).collect()).await?.status, 200);
+        }
+        Ok::<_, Failure>(())
+    };
+    futures::future::try_join_all((0..20).map(fill)).await.map(drop)
+}
+
+/// A server that has become the leader answers renewals before it has read its log, in which the
+/// sessions are: it says that they are not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_still_reads_its_log_ends_no_session() -> Result<(), Failure> {
+    let node = with(&json!({ "raft_snapshot_threshold": 1_000_000 })).await?;
+    fill(&node).await?;
+    let failing = Arc::new(Failing::default());
+    let kv = open(node.address).await?.with_deadline(Duration::from_secs(60)).with_observer(failing.clone());
+    let ttls = [48, 50, 52].map(Duration::from_secs);
+    let mut locks = Vec::new();
+    for ttl in ttls {
+        locks.push(kv.new_lock(format!("of {ttl:?}")).ttl(ttl).acquire().await?);
+    }
+    let lease = kv.lease(ttls[0]).await?;
+    let mut revoked = Vec::new();
+    for _ in 0..8 {
+        revoked.push(kv.lease(Duration::from_secs(600)).await?);
+    }
+    node.daemon.kill();
+    // Each session is asked for again and again by now.
+    until("the renewals to fail", || failing.attempts.load(Ordering::Relaxed) > 20).await?;
+    let begins = async {
+        node.daemon.spawn()?;
+        let revoked = revoked.into_iter().map(|lease| async {
+            let said = lease.revoke().await;
+            assert_ne!(said.as_ref().ok(), Some(&false), "the lease was alive");
+        });
+        tokio::join!(node.ready(), futures::future::join_all(revoked)).0
+    };
+    begins.await?;
+    for guard in &locks {
+        assert!(guard.is_held(), "{:?}: {}", guard.ttl(), guard.lost().await);
+        kv.put("fenced", "").fenced(guard).await?;
+    }
+    assert!(lease.is_held(), "{}", lease.lost().await);
+    kv.put("leased", "").lease(&lease).await?;
+    assert!(lease.revoke().await?);
+    Ok(())
+}
