@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{Node, base64, txn, with};
+use common::{Node, base64, single, txn, with};
 use kv_core::{
     Kv,
     observe::{Attempt, Observer, Renewal},
 };
-use kv_testsuite::{Failure, OwnServer, failover::soon};
+use kv_testsuite::{Failure, OwnServer, Proxy, failover::soon};
 use serde_json::json;
 use std::{
     net::SocketAddr,
@@ -108,5 +108,23 @@ async fn a_server_that_still_reads_its_log_ends_no_session() -> Result<(), Failu
     assert!(lease.is_held(), "{}", lease.lost().await);
     kv.put("leased", "").lease(&lease).await?;
     assert!(lease.revoke().await?);
+    Ok(())
+}
+
+/// The session of a TTL is that of the first lock, which was given little time: locks that come
+/// later hang on it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_renewed_for_all_of_its_locks() -> Result<(), Failure> {
+    const TTL: Duration = Duration::from_secs(12);
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let kv = open(proxy.address()).await?;
+    let first = kv.new_lock("a").ttl(TTL).deadline(Duration::from_millis(500)).try_acquire().await?;
+    let second = kv.new_lock("b").ttl(TTL).acquire().await?;
+    assert!(first.ok_or("it is free")?.release().await?);
+    proxy.delay(Duration::from_millis(300));
+    let lost = tokio::time::timeout(TTL + TTL / 10, second.lost()).await;
+    assert!(lost.is_err(), "{lost:?}");
+    assert!(second.release().await?);
     Ok(())
 }

@@ -169,13 +169,14 @@ fn end_named(
     })
 }
 
-/// Keeps a session alive for as long as the returned value lives.
-pub(crate) fn keep(core: &Core, session: &Session, ttl: Duration, each_request: Duration) -> Alive {
+/// Keeps a session alive for as long as the returned value lives. Renewals have the time that the
+/// TTL leaves them: others than whoever asked for the session hang on it too.
+pub(crate) fn keep(core: &Core, session: &Session, ttl: Duration) -> Alive {
     let (client, id) = (core.client.clone(), session.id.clone());
-    Alive::keep(&core.clock, ttl, session.at, move || {
+    Alive::keep_by(&core.clock, ttl, session.at, move |deadline| {
         let (client, id) = (client.clone(), id.clone());
         async move {
-            match api::renew_session(&client, Deadline::after(each_request), &id).await? {
+            match api::renew_session(&client, deadline, &id).await? {
                 true => Ok(()),
                 false => Err(Error::new(ErrorKind::LeaseLost, "the server ended its session")),
             }

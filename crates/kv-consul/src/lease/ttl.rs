@@ -27,7 +27,7 @@ pub(crate) async fn get(core: &Core, ttl: Duration, deadline: Deadline) -> Resul
 
 async fn create(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<TtlSession>> {
     let at = Clock::system().now();
-    let each = deadline.within().min(Deadline::DEFAULT);
-    let session = session::create(core, "ttl", session_ttl(ttl), deadline, each).await?;
+    // Other puts share the session, whose end has not the time of this one alone.
+    let session = session::create(core, "ttl", session_ttl(ttl), deadline, Deadline::DEFAULT).await?;
     Ok(core.ttl_sessions.begin(session.id, session.end, ttl, at))
 }

@@ -232,8 +232,10 @@ impl Queue for LockQueue {
 async fn session(core: &Core, ttl: Duration, each_request: Duration) -> Result<Use> {
     let new = || async {
         let deadline = Deadline::after(each_request);
-        let session = create(core, "lock", ttl, deadline, each_request).await?;
-        let alive = keep(core, &session, ttl, each_request);
+        // Others hang on the session too, and whoever asked for it may have had little time.
+        let to_end = each_request.max(Deadline::DEFAULT);
+        let session = create(core, "lock", ttl, deadline, to_end).await?;
+        let alive = keep(core, &session, ttl);
         let own = LockSession { id: session.id, let_go: LetGo::default() };
         Ok(Session { session: own, alive, end: session.end })
     };

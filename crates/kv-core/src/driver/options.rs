@@ -173,7 +173,8 @@ setters!(WatchOptions {
 pub struct LeaseOptions {
     /// The moment by which the grant has to be there.
     pub deadline: Deadline,
-    /// The time that each renewal and the revocation have.
+    /// The time that the revocation has, and each request that undoes a grant. Renewals have the
+    /// time that the TTL leaves them.
     pub each_request: Duration,
 }
 
@@ -185,7 +186,7 @@ impl Default for LeaseOptions {
 setters!(LeaseOptions {
     /// Sets when the grant has to be there.
     deadline: Deadline,
-    /// Sets the time that each renewal and the revocation have.
+    /// Sets the time that the revocation has.
     each_request: Duration,
 });
 
@@ -200,8 +201,8 @@ pub struct LockOptions {
     /// Tells whether to wait in line. Without waiting, a lock that another holds, or waits for,
     /// gives `None` at once.
     pub wait: bool,
-    /// The time that each single request has: of the acquisition, of each renewal, of the release.
-    /// Waiting in line has no end.
+    /// The time that each single request has: of the acquisition, of the release. Waiting in line
+    /// has no end. Renewals have the time that the TTL leaves them, since locks may share them.
     pub each_request: Duration,
 }
 
