@@ -109,14 +109,15 @@
 //! # Links
 //! Agents are asked over HTTP/1.1. All stores of one process share the connections that an agent
 //! takes from it: 24 for calls, 24 for what keeps locks and leases and gives them back, which wait
-//! for nothing else, and 48 for watches and waits for locks. By default an agent takes 200 from
-//! all programs behind one address (`http_max_conns_per_client`), so that two busy processes fit;
-//! it ends further ones in silence, and the errors mention that. When there are more watches than
-//! that, they share polls of directories above theirs; stores in great number take turns, a second
-//! each. A silent link is noticed within 16 seconds, and by calls within their deadline. Reads go
-//! to the next agent when one fails; a write goes to another one only when it is certain that it
-//! took no effect. Linearizable reads are `consistent` ones; no proxy of the environment is used,
-//! since one may send a request twice.
+//! for nothing else, and 48 for watches and waits for locks. A call that its program does not poll
+//! holds up no other: where many are under way, further ones run on tasks of their own. By default
+//! an agent takes 200 from all programs behind one address (`http_max_conns_per_client`), so that
+//! two busy processes fit; it ends further ones in silence, and the errors mention that. When there
+//! are more watches than that, they share polls of directories above theirs; stores in great number
+//! take turns, a second each. A silent link is noticed within 16 seconds, and by calls within their
+//! deadline. Reads go to the next agent when one fails; a write goes to another one only when it is
+//! certain that it took no effect. Linearizable reads are `consistent` ones; no proxy of the
+//! environment is used, since one may send a request twice.
 //!
 //! Something between us and an agent (a reverse proxy, an ingress, a portal) may answer in the
 //! agent's place. Only an answer with Consul's marks is believed: the index of what is there and

@@ -5,8 +5,9 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same},
 };
+use futures::{StreamExt, stream};
 use kv_core::{Error, ErrorKind, StoreUrl, Version};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, future::IntoFuture, time::Duration};
 
 cases! {
     "error.honest/names": "an error names the operation, the key and the backend, in its text too" => says,
@@ -17,6 +18,7 @@ cases! {
     "error.unknown/dropped": "a write whose future is dropped happens once or not at all" => dropped,
     "error.deadline/short": "a call with next to no time ends at once, as Timeout or OutcomeUnknown" => short,
     "error.deadline/per-handle": "the deadline of the handle counts for each call without its own" => per_handle,
+    "error.deadline/unpolled": "a call waits for no others that nobody polls meanwhile" => unpolled,
     "error.secret/debug": "neither `Debug` nor an error shows the password of the URL" => secret,
 }
 
@@ -220,6 +222,21 @@ async fn per_handle(t: Trial) -> Verdict {
     let own = kv.put("k", "v").deadline(Duration::from_secs(20)).await?;
     let found = kv.get("k").deadline(Duration::from_secs(20)).await?;
     same("what calls with a deadline of their own do", found.map(|e| e.version), Some(own.version))?;
+    Ok(Ended::Kept)
+}
+
+/// A program that works on each answer of many calls does not poll the others meanwhile.
+async fn unpolled(t: Trial) -> Verdict {
+    const CALLS: usize = 100;
+    let kv = t.open().await?;
+    let gets = stream::iter(0..CALLS).map(|n| kv.get(format!("k/{n}")).into_future());
+    let (mut gets, mut answers) = (gets.buffer_unordered(CALLS / 2), 0);
+    while let Some(found) = gets.next().await {
+        same("the key", found?, None)?;
+        kv.put("answers", answers.to_string()).await?;
+        answers += 1;
+    }
+    same("the answers", answers, CALLS)?;
     Ok(Ended::Kept)
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) leases: Leases,
     /// The locks that were taken so far, with the prefix of who took them.
     pub(crate) taken: Mutex<BTreeSet<(Arc<str>, Key)>>,
+    /// Holds the right to be under way, where one call alone may be.
+    turn_alone: tokio::sync::Mutex<()>,
     /// Tells whether the server has no room.
     pub(crate) full: AtomicBool,
     /// The places of reads that are under way.
@@ -114,6 +116,16 @@ impl Broken {
         let place = deadline.limit(places.acquire()).await.and_then(std::result::Result::ok);
         tokio::task::yield_now().await;
         place.map(Some).ok_or_else(|| Error::new(ErrorKind::Timeout, "all places are taken"))
+    }
+
+    /// Waits until no other call is under way; a call that waits in line takes a poll more.
+    async fn alone(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        if self.fault != Fault::WaitsForTheUnpolled {
+            return None;
+        }
+        let turn = self.state.turn_alone.lock().await;
+        tokio::task::yield_now().await;
+        Some(turn)
     }
 
     fn memory(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
@@ -286,6 +298,7 @@ impl Store for Broken {
             return Err(Error::new(ErrorKind::Closed, "somebody closed it"));
         }
         let _place = self.place(options.deadline).await?;
+        let _alone = self.alone().await;
         let key = self.spelt(key);
         let found = self.store().get(&key, options).await?;
         match self.fault {
@@ -321,6 +334,7 @@ impl Store for Broken {
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
         self.check_room()?;
+        let _alone = self.alone().await;
         let key = &self.spelt(key);
         let expect = self.known(key, self.wanted(expect));
         let read = ReadOptions::default();

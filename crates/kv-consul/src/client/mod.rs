@@ -8,6 +8,7 @@ mod pool;
 mod request;
 mod settings;
 mod times;
+mod turns;
 
 pub(crate) use agent::Common;
 pub(crate) use answer::Answer;
@@ -20,10 +21,12 @@ use crate::error::{AgentError, Blames};
 use agent::Agent;
 use kv_core::{
     Error, ErrorKind, Result, Tls,
-    backend::retry::{Answered, Attempt, Effect, RequestError, Servers, before},
+    backend::{
+        apart,
+        retry::{Answered, Attempt, Effect, RequestError, Servers, before},
+    },
     driver::Deadline,
 };
-use pool::{CALLS, RELEASES, SESSIONS, Turns};
 use reqwest::header::HeaderValue;
 use settings::read_tls;
 use std::{
@@ -33,6 +36,7 @@ use std::{
 };
 use times::Times;
 use tokio::sync::{OnceCell, SemaphorePermit};
+use turns::{AtOnce, CALLS, Turn, Turns};
 
 /// The agents of one datacenter.
 pub(crate) struct Client {
@@ -81,45 +85,51 @@ impl Client {
     /// Sends a request to the agents until one answers, by the rules of
     /// [`retry`](kv_core::backend::retry). `read` returns what was asked for; an answer for which
     /// it returns `None` is not believed to be Consul's, unless it is one of its refusals.
-    pub(crate) async fn call<T>(
+    pub(crate) async fn call<T: Send + 'static>(
         &self,
         purpose: Purpose,
         deadline: Deadline,
-        request: &Request,
-        read: impl Fn(&Answer) -> Option<T> + Sync,
+        request: Request,
+        read: impl Fn(&Answer) -> Option<T> + Send + Sync + 'static,
     ) -> Result<T> {
-        let read = |answer: &Answer| read(answer).map(|read| Ok(Ok(read)));
+        let read = move |answer: &Answer| read(answer).map(|read| Ok(Ok(read)));
         self.ask(purpose, deadline, request, read).await.map(|answered| answered.answer)
     }
 
     /// Sends a request as [`call`](Self::call) does, for an answer that is another one when the
     /// request was done before. `read` may also return a refusal, or an error that ends the call
     /// and is the whole answer.
-    pub(crate) async fn ask<T>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         purpose: Purpose,
         deadline: Deadline,
-        request: &Request,
-        read: impl Fn(&Answer) -> Option<Result<Result<T>, AgentError>> + Sync,
+        request: Request,
+        read: impl Fn(&Answer) -> Option<Result<Result<T>, AgentError>> + Send + Sync + 'static,
     ) -> Result<Answered<T>> {
         let agents = self.agents()?;
-        let (pool, is_alone) = (agents.preferred().pool.clone(), agents.all().len() == 1);
+        let pool = agents.preferred().pool.clone();
         let turns = pool.turns();
-        let call = Call {
-            purpose,
-            request,
-            is_alone,
-            pool: &pool,
-            turns: &turns,
-            turn: OnceCell::new(),
-            unknown: OnceLock::new(),
-            failed: OnceLock::new(),
+        let turn = turns.of(purpose).map(Turn::at_once);
+        let goes_apart = matches!(turn, Some(None));
+        let asking = async move {
+            let call = Call {
+                purpose,
+                request: &request,
+                is_alone: agents.all().len() == 1,
+                pool: &pool,
+                turns: &turns,
+                turn: turn.flatten(),
+                has_turn: OnceCell::new(),
+                unknown: OnceLock::new(),
+                failed: OnceLock::new(),
+            };
+            let attempt = |attempt| call.attempt(attempt, &read);
+            let Answered { answer, is_repeat } = agents.run(purpose.safety(), deadline, attempt).await?;
+            Ok(Answered { answer: answer?, is_repeat })
         };
-        let attempt = |attempt| call.attempt(attempt, &read);
         // It is boxed, for it is large and would be a part of whatever waits for an answer.
-        let asked = Box::pin(agents.run(purpose.safety(), deadline, attempt));
-        let Answered { answer, is_repeat } = asked.await?;
-        Ok(Answered { answer: answer?, is_repeat })
+        let asking = Box::pin(asking);
+        if goes_apart { apart(asking).await } else { asking.await }
     }
 
     /// Ends the connections.
@@ -136,7 +146,9 @@ struct Call<'a> {
     is_alone: bool,
     pool: &'a Pool,
     turns: &'a Turns,
-    turn: OnceCell<Option<SemaphorePermit<'a>>>,
+    /// Holds the turn that the call had at once.
+    turn: Option<AtOnce>,
+    has_turn: OnceCell<Option<SemaphorePermit<'a>>>,
     /// Holds since when the token is not known.
     unknown: OnceLock<Instant>,
     /// Holds the error of the only attempt of a blocking query.
@@ -195,28 +207,21 @@ impl<'a> Call<'a> {
     /// Waits until the call may be under way, once for all of its attempts.
     async fn wait_for_turn(&self, deadline: Deadline) -> Result<(), RequestError> {
         // A call that is woken too late sends nothing.
-        if before(deadline, self.turn.get_or_init(|| self.next_turn())).await.is_some()
+        if before(deadline, self.has_turn.get_or_init(|| self.next_turn())).await.is_some()
             && !deadline.has_passed()
         {
             return Ok(());
         }
-        let others = match self.purpose {
-            Purpose::Session => SESSIONS,
-            Purpose::Release => RELEASES,
-            _ => CALLS,
-        };
+        let others = self.turns.of(self.purpose).map_or(CALLS, Turn::most);
         let why =
             format!("nothing was sent within {deadline}, with at most {others} calls under way at once");
         Err(RequestError::new(Effect::None, Error::new(ErrorKind::Timeout, why)))
     }
 
     async fn next_turn(&self) -> Option<SemaphorePermit<'a>> {
-        let turn = match self.purpose {
-            // The requests of watches are counted where they are made.
-            Purpose::WatchRead | Purpose::BlockingQuery => None,
-            Purpose::Release => self.turns.release().await,
-            Purpose::Session => self.turns.session().await,
-            Purpose::Read | Purpose::Stale | Purpose::Write | Purpose::Repeatable => self.turns.call().await,
+        let turn = match (&self.turn, self.turns.of(self.purpose)) {
+            (None, Some(turn)) => turn.wait().await,
+            _ => None,
         };
         if self.purpose.changes() {
             self.pool.listen().await;
@@ -262,7 +267,7 @@ mod tests {
         let request = Request::put("/v1/txn", "[]");
         for purpose in [Purpose::Write, Purpose::Repeatable, Purpose::Release, Purpose::Session] {
             let callers = Deadline::after(Duration::from_millis(300));
-            let call = callers.limit(client.call(purpose, callers, &request, |_| Some(())));
+            let call = callers.limit(client.call(purpose, callers, request.clone(), |_| Some(())));
             let stands_still = async {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 std::thread::sleep(Duration::from_millis(200));

@@ -2,37 +2,26 @@
 //! number. An agent counts the connections of all programs behind one address together, and takes
 //! 200 by default.
 
-use super::settings::Tls;
+use super::{
+    settings::Tls,
+    turns::{CALLS, RELEASES, Turns},
+};
 use kv_core::backend::{Home, Mutex};
 use reqwest::{
     Client,
     dns::{Addrs, Name, Resolve, Resolving},
 };
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 use tokio::{
     runtime::{Handle, Id},
-    sync::{Semaphore, SemaphorePermit, watch},
+    sync::watch,
 };
 
 /// Limits how long making a connection may take, TLS included, before the next agent is tried.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Limits how many calls of one process are under way at once at one agent. The count is of a
-/// runtime, which is all of a process but in rare ones.
-pub(crate) const CALLS: usize = 24;
-/// Limits in the same way the requests that give locks back.
-pub(crate) const RELEASES: usize = 16;
-/// Limits in the same way the requests for the sessions that locks and leases hang on.
-pub(crate) const SESSIONS: usize = 8;
-/// Limits in the same way all polls; `LOOKS` limits what is read as they begin. Two processes with
-/// everything in use fit into what an agent takes by default.
-const POLLS: usize = 40;
-const LOOKS: usize = 8;
 /// Sets the time without an answer after which connections may have ended unnoticed: the runtime
 /// may have stood still.
 const STILL: Duration = Duration::from_millis(100);
@@ -52,18 +41,6 @@ pub(crate) struct Pool {
     /// Tells that connections went silent.
     silence: watch::Sender<()>,
     heard: Mutex<Instant>,
-}
-
-/// The limits of what may be under way from one runtime: a runtime that stands still must not hold
-/// up others of the process.
-pub(crate) struct Turns {
-    calls: Semaphore,
-    releases: Semaphore,
-    sessions: Semaphore,
-    polls: Semaphore,
-    looks: Semaphore,
-    /// Counts the polls that wait for their turn.
-    waiting: AtomicUsize,
 }
 
 /// Connections that live on one runtime, and end with it.
@@ -125,14 +102,7 @@ impl Pool {
         if let Some((.., there)) = turns.iter().find(|(of, ..)| *of == runtime) {
             return there.clone();
         }
-        let new = Arc::new(Turns {
-            calls: Semaphore::new(CALLS),
-            releases: Semaphore::new(RELEASES),
-            sessions: Semaphore::new(SESSIONS),
-            polls: Semaphore::new(POLLS),
-            looks: Semaphore::new(LOOKS),
-            waiting: AtomicUsize::default(),
-        });
+        let new = Arc::new(Turns::new());
         turns.push((runtime, Home::here(), new.clone()));
         new
     }
@@ -165,60 +135,11 @@ impl Pool {
     }
 }
 
-impl Turns {
-    /// Waits for the right to have a call under way.
-    pub(crate) async fn call(&self) -> Option<SemaphorePermit<'_>> {
-        self.calls.acquire().await.ok()
-    }
-
-    pub(crate) async fn release(&self) -> Option<SemaphorePermit<'_>> {
-        self.releases.acquire().await.ok()
-    }
-
-    pub(crate) async fn session(&self) -> Option<SemaphorePermit<'_>> {
-        self.sessions.acquire().await.ok()
-    }
-
-    /// Waits for the right to have a poll under way, in turns.
-    pub(crate) async fn poll(&self) -> Option<SemaphorePermit<'_>> {
-        if let Ok(turn) = self.polls.try_acquire() {
-            return Some(turn);
-        }
-        let _waiting = Waiting::new(&self.waiting);
-        self.polls.acquire().await.ok()
-    }
-
-    /// Waits for the right to read what a poll begins with.
-    pub(crate) async fn look(&self) -> Option<SemaphorePermit<'_>> {
-        self.looks.acquire().await.ok()
-    }
-
-    /// Tells whether polls wait for others to end.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
-    }
-}
-
 fn is_same(one: Option<&Arc<Tls>>, other: Option<&Arc<Tls>>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
         (None, None) => true,
         _ => false,
-    }
-}
-
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

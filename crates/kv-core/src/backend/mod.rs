@@ -7,6 +7,7 @@
 //! | what must be undone once, also when a future is dropped | [`Undo`] |
 //! | what still runs in the background when the store is closed | [`Tasks`] |
 //! | what may be sent again, to which server, and what is said when no answer came | [`retry`] |
+//! | work that goes on while its caller polls something else | [`apart`](apart()) |
 //! | pauses between attempts, and what is logged of an outage | [`Backoff`], [`Outage`] |
 //! | a mutex without poison, ids that nobody else has | [`Mutex`], [`unique`](unique()) |
 //! | what each runtime has for itself, such as a connection; whether a runtime has ended | [`ByRuntime`], [`Home`] |
@@ -26,6 +27,7 @@
 
 mod abort;
 mod alive;
+mod apart;
 mod backoff;
 mod by_runtime;
 mod catch_up;
@@ -54,6 +56,7 @@ pub mod watch;
 pub use abort::AbortOnDrop;
 pub use alive::Alive;
 pub(crate) use alive::Owner;
+pub use apart::apart;
 pub use backoff::Backoff;
 pub use by_runtime::ByRuntime;
 pub use catch_up::catch_up;

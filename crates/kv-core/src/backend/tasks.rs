@@ -1,6 +1,6 @@
 //! The work that runs in the background, counted.
 
-use super::{AbortOnDrop, Undo, lock, undo::Todo};
+use super::{Undo, apart, lock, undo::Todo};
 use crate::{
     Error, ErrorKind, Result,
     observe::{self, Origin},
@@ -179,25 +179,10 @@ impl Tasks {
         let _ = self.0.running.subscribe().wait_for(|running| *running == 0).await;
     }
 
-    /// Runs the work, which ends when its caller stops waiting. From the first moment on in which
-    /// it has to wait, it is a task of its own, so that it hears what ends it even while its
-    /// caller waits for something else and does not poll it. It is counted until it is over, and
-    /// has begun what it has to give back.
+    /// Runs the work [apart](apart()). It is counted until it is over, and has begun what it has to
+    /// give back.
     pub(crate) async fn apart<T: Send + 'static>(&self, work: BoxFuture<'static, Result<T>>) -> Result<T> {
-        let mut apart = Apart { work, _counted: self.count() };
-        // The first poll is made here, so that whoever asks first is first in line.
-        if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(apart.work.as_mut().poll(cx))).await {
-            return answer;
-        }
-        let task = tokio::spawn(apart);
-        let _ends = AbortOnDrop::new(task.abort_handle());
-        match task.await {
-            Ok(answer) => answer,
-            Err(ended) => match ended.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(Error::new(ErrorKind::Closed, "the runtime ended meanwhile")),
-            },
-        }
+        apart(Apart { work, _counted: self.count() }).await
     }
 
     pub(super) fn count(&self) -> Counted {

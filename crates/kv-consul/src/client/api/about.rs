@@ -84,7 +84,7 @@ fn duration(text: &str) -> Option<Duration> {
 /// Asks the agent for its settings.
 pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> {
     client
-        .call(Purpose::Stale, deadline, &Request::get("/v1/agent/self"), |answer: &Answer| {
+        .call(Purpose::Stale, deadline, Request::get("/v1/agent/self"), |answer: &Answer| {
             json::<About>(answer)
         })
         .await
@@ -94,7 +94,7 @@ pub(crate) async fn about(client: &Client, deadline: Deadline) -> Result<About> 
 /// agent tells it to everybody.
 pub(crate) async fn leader(client: &Client, deadline: Deadline) -> Result<String> {
     let leader = Request::get("/v1/status/leader");
-    client.call(Purpose::Stale, deadline, &leader, |answer: &Answer| json::<String>(answer)).await
+    client.call(Purpose::Stale, deadline, leader, |answer: &Answer| json::<String>(answer)).await
 }
 
 /// Asks for the leader's address, and those of all servers: `GET /v1/status/peers`.
@@ -103,7 +103,7 @@ pub(crate) async fn status(client: &Client, deadline: Deadline) -> Result<(Strin
     let peers = Request::get("/v1/status/peers");
     Ok((
         leader,
-        client.call(Purpose::Stale, deadline, &peers, |answer: &Answer| json::<Vec<String>>(answer)).await?,
+        client.call(Purpose::Stale, deadline, peers, |answer: &Answer| json::<Vec<String>>(answer)).await?,
     ))
 }
 
@@ -117,7 +117,7 @@ pub(crate) async fn server_node(client: &Client, deadline: Deadline) -> Result<S
     }
     let nodes = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Node>>(answer));
     let nodes =
-        client.call(Purpose::Read, deadline, &Request::get("/v1/catalog/service/consul"), nodes).await?;
+        client.call(Purpose::Read, deadline, Request::get("/v1/catalog/service/consul"), nodes).await?;
     let first = nodes.into_iter().next().ok_or_else(|| {
         Error::new(ErrorKind::PermissionDenied, "the token may not read the servers of the other datacenter")
     });

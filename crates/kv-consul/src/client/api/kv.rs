@@ -24,13 +24,14 @@ pub(crate) async fn get(
 ) -> Result<Option<Pair>> {
     if is_plain(name) {
         let request = Request::get(format!("/v1/kv/{}", encoded(name)));
-        let one = |answer: &Answer| {
+        let name = name.to_owned();
+        let one = move |answer: &Answer| {
             let (mut pairs, _) = listed(answer)?;
             let pair = pairs.pop();
             // An answer with another key is somebody else's.
             pair.as_ref().is_none_or(|pair| pair.name == name).then_some(pair)
         };
-        return client.call(purpose, deadline, &request, one).await;
+        return client.call(purpose, deadline, request, one).await;
     }
     match txn(client, purpose, deadline, body(&[Op::get(name)])?).await?.answer {
         // The server leaves out what the token may not read.
@@ -64,7 +65,7 @@ pub(crate) async fn tree(
 ) -> Result<Vec<Pair>> {
     if is_plain(prefix) {
         let request = Request::get(format!("/v1/kv/{}", encoded(prefix))).with("recurse", "");
-        return Ok(client.call(purpose, deadline, &request, listed).await?.0);
+        return Ok(client.call(purpose, deadline, request, listed).await?.0);
     }
     match txn(client, purpose, deadline, body(&[Op::get_tree(prefix)])?).await?.answer {
         Done::Committed(pairs) => Ok(pairs),
@@ -89,7 +90,7 @@ pub(crate) async fn names(
         let raw: Vec<&RawValue> = json(answer)?;
         Some((raw.into_iter().filter_map(name).collect(), index))
     };
-    client.call(purpose, deadline, &request, names).await
+    client.call(purpose, deadline, request, names).await
 }
 
 /// A range of names that is asked for again and again.
@@ -138,13 +139,14 @@ pub(crate) async fn range(
             Purpose::BlockingQuery
         }
     };
-    let read = |answer: &Answer| match listed(answer) {
+    let name = name.clone();
+    let read = move |answer: &Answer| match listed(answer) {
         Some((pairs, index)) => Some(Ok(Ok(Listing { pairs, index, bytes: answer.body.len() }))),
-        None if answer.status == 400 && answer.body.is_empty() && !is_plain(name) => {
+        None if answer.status == 400 && answer.body.is_empty() && !is_plain(&name) => {
             let why = format!("the server takes the path of {name:?} for unprintable");
             Some(Err(AgentError::new(Effect::RefusedHere, ErrorKind::InvalidKey, why)))
         }
         None => None,
     };
-    Ok(client.ask(purpose, deadline, &request, read).await?.answer)
+    Ok(client.ask(purpose, deadline, request, read).await?.answer)
 }

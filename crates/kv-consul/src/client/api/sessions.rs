@@ -51,7 +51,7 @@ pub(crate) async fn create_session(
         Some(Ok(Ok(id.into())))
     };
     let request = Request::put("/v1/session/create", body).counted(sent);
-    client.ask(Purpose::Repeatable, deadline, &request, created).await
+    client.ask(Purpose::Repeatable, deadline, request, created).await
 }
 
 /// Tells whether a text is the id of a session, as the server makes them.
@@ -97,7 +97,7 @@ async fn renew_known(client: &Client, deadline: Deadline, id: &str) -> Result<bo
         404 if answer.is_an_agents && answer.body.starts_with(b"Session id '") => Some(false),
         _ => None,
     };
-    client.call(Purpose::Session, deadline, &request, renewed).await
+    client.call(Purpose::Session, deadline, request, renewed).await
 }
 
 /// Tells whether the session is there, of those that the token may read, by a server that leads and
@@ -106,7 +106,7 @@ async fn is_there(client: &Client, deadline: Deadline, id: &str) -> Result<bool>
     // It waits for its turn where renewals do.
     let request = Request::get(format!("/v1/session/info/{id}")).with("consistent", "");
     let found = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Session>>(answer));
-    let found = client.call(Purpose::Session, deadline, &request, found).await?;
+    let found = client.call(Purpose::Session, deadline, request, found).await?;
     Ok(found.iter().any(is_it(id)))
 }
 
@@ -118,13 +118,13 @@ fn is_it(id: &str) -> impl Fn(&Session) -> bool + Send + Sync + use<> {
 /// Ends a session, and deletes its keys.
 pub(crate) async fn destroy_session(client: &Client, deadline: Deadline, id: &str) -> Result<()> {
     let request = Request::put(format!("/v1/session/destroy/{id}"), NO_BODY);
-    client.call(Purpose::Session, deadline, &request, |answer| json::<bool>(answer)?.then_some(())).await
+    client.call(Purpose::Session, deadline, request, |answer| json::<bool>(answer)?.then_some(())).await
 }
 
 /// Finds the sessions of this name.
 pub(crate) async fn sessions_named(client: &Client, deadline: Deadline, name: &str) -> Result<Vec<Arc<str>>> {
     let all = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Session>>(answer));
-    let all = client.call(Purpose::Read, deadline, &Request::get("/v1/session/list"), all).await?;
+    let all = client.call(Purpose::Read, deadline, Request::get("/v1/session/list"), all).await?;
     let named = all.into_iter().filter(|session| session.name == name && is_id(&session.id));
     Ok(named.map(|session| session.id.into()).collect())
 }

@@ -81,7 +81,7 @@ pub(crate) async fn txn(
     deadline: Deadline,
     body: Bytes,
 ) -> Result<Answered<Done>> {
-    client.ask(purpose, deadline, &Request::put("/v1/txn", body), decided).await
+    client.ask(purpose, deadline, Request::put("/v1/txn", body), decided).await
 }
 
 /// Returns what a transaction comes to. Of a session that has ended nothing is left, whatever an
@@ -103,7 +103,7 @@ fn decided(answer: &Answer) -> Option<Result<Result<Done>, AgentError>> {
 /// that the token may not do one.
 pub(crate) async fn faults(client: &Client, deadline: Deadline, ops: &[Op]) -> Result<Vec<Fault>> {
     let request = Request::put("/v1/txn", body(ops)?);
-    match client.call(Purpose::Read, deadline, &request, done).await? {
+    match client.call(Purpose::Read, deadline, request, done).await? {
         Done::Committed(_) => Ok(Vec::new()),
         Done::Refused(faults) => Ok(faults),
     }
