@@ -5,9 +5,9 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same},
 };
-use futures::{StreamExt, stream};
+use futures::{StreamExt, poll, stream};
 use kv_core::{Error, ErrorKind, StoreUrl, Version};
-use std::{collections::BTreeMap, future::IntoFuture, time::Duration};
+use std::{collections::BTreeMap, future::IntoFuture, pin::pin, task::Poll, time::Duration};
 
 cases! {
     "error.honest/names": "an error names the operation, the key and the backend, in its text too" => says,
@@ -19,6 +19,7 @@ cases! {
     "error.deadline/short": "a call with next to no time ends at once, as Timeout or OutcomeUnknown" => short,
     "error.deadline/per-handle": "the deadline of the handle counts for each call without its own" => per_handle,
     "error.deadline/unpolled": "a call waits for no others that nobody polls meanwhile" => unpolled,
+    "error.deadline/unpolled-ttl": "a put with a TTL waits for no other of this TTL that nobody polls meanwhile" => unpolled_ttl,
     "error.secret/debug": "neither `Debug` nor an error shows the password of the URL" => secret,
 }
 
@@ -237,6 +238,32 @@ async fn unpolled(t: Trial) -> Verdict {
         answers += 1;
     }
     same("the answers", answers, CALLS)?;
+    Ok(Ended::Kept)
+}
+
+async fn unpolled_ttl(t: Trial) -> Verdict {
+    if t.capabilities().ttl.is_none() {
+        return Ended::ignored("keys do not expire on this backend");
+    }
+    let kv = t.open().await?;
+    for polls in 1..=3_u64 {
+        // Each round has a TTL of its own, for which nothing is there yet.
+        let ttl = t.short_ttl(Duration::from_secs(20)) + Duration::from_secs(polls);
+        let mut left = pin!(kv.put("left", "").ttl(ttl).into_future());
+        let mut written = None;
+        for _ in 0..polls {
+            if written.is_none() {
+                written = match poll!(left.as_mut()) {
+                    Poll::Ready(put) => Some(put?),
+                    Poll::Pending => None,
+                };
+            }
+        }
+        kv.put("other", "").ttl(ttl).await?;
+        if written.is_none() {
+            left.await?;
+        }
+    }
     Ok(Ended::Kept)
 }
 

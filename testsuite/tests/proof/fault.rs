@@ -197,7 +197,7 @@ faults! {
     IgnoresUnknownParameters, "a mistyped parameter of the URL is ignored": "open.checked/parameter";
     IgnoresTheUrlsPath, "the path of the URL is no prefix": "open.checked/url";
     OpensAnyScheme, "a URL of another store is opened as if it were one of this": "open.checked/own-scheme";
-    WaitsForTheUnpolled, "a call waits for those before it, polled or not": "error.deadline/unpolled";
+    WaitsForTheUnpolled, "a call waits for those before it, polled or not": "error.deadline/unpolled" "error.deadline/unpolled-ttl";
     ShowsItsPassword, "the store's Debug shows a password": "error.secret/debug";
 }
 

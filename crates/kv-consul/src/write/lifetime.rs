@@ -20,7 +20,7 @@ pub(super) enum Lifetime {
 }
 
 impl Lifetime {
-    pub(super) async fn new(core: &Core, options: &PutOptions, deadline: Deadline) -> Result<Self> {
+    pub(super) async fn new(core: &Arc<Core>, options: &PutOptions, deadline: Deadline) -> Result<Self> {
         if let Some(id) = &options.lease {
             return Ok(Self::Lease(id.as_str().into()));
         }
@@ -85,7 +85,7 @@ pub(super) fn is_over<'a>(
 
 /// Returns the lifetime of each put; `None` for a deletion.
 pub(super) async fn lifetimes(
-    core: &Core,
+    core: &Arc<Core>,
     writes: &[Write],
     deadline: Deadline,
 ) -> Result<Vec<Option<Lifetime>>> {

@@ -15,10 +15,11 @@ use kv_core::{
     Bytes, Key, Result, Written,
     driver::{Expect, PutOptions, WriteOptions},
 };
+use std::sync::Arc;
 
 /// Writes one key.
 pub(crate) async fn put(
-    core: &Core,
+    core: &Arc<Core>,
     key: &Key,
     value: Bytes,
     expect: Expect,

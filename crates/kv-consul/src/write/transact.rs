@@ -15,6 +15,7 @@ use kv_core::{
     Condition, Key, Result,
     driver::{Decision, Expect, Transaction, Write, WriteOptions},
 };
+use std::sync::Arc;
 
 /// Returns the operation that checks a condition on the server.
 fn condition(core: &Core, condition: &Condition) -> Op {
@@ -33,7 +34,7 @@ fn condition(core: &Core, condition: &Condition) -> Op {
 
 /// Commits a transaction, or tells which condition did not hold.
 pub(crate) async fn transact(
-    core: &Core,
+    core: &Arc<Core>,
     transaction: Transaction,
     options: &WriteOptions,
 ) -> Result<Decision> {
