@@ -96,11 +96,12 @@
 //!
 //! A token in the file of `token_file`, and the certificates of `ca`, `cert` and `key`, are read
 //! again when an agent refuses what they held: a rotation does not need the store to be opened
-//! anew. Certificates that do not fit for a while are an outage. While the server does not know
-//! the token, calls ask again until their deadline, and watches and waits for locks go on for ten
+//! anew, and the connections that were made with the old certificates end when they are idle.
+//! Certificates that do not fit for a while are an outage. While the server does not know the
+//! token, calls ask again until their deadline, and watches and waits for locks go on for ten
 //! seconds. A token that is given as `token` and deleted on the server then ends them with
-//! [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated). Locks, leases and keys with a TTL
-//! hang on sessions, which belong to no token, and go on under the new one.
+//! [`Unauthenticated`](kv_core::ErrorKind::Unauthenticated). Locks, leases and keys with a TTL hang
+//! on sessions, which belong to no token, and go on under the new one.
 //!
 //! A lock whose release is refused ends with its session, once no other lock of its TTL is held
 //! under that session. A contender that waits under that session moves to another one, and goes to

@@ -5,7 +5,7 @@ use super::{
     body::{Body, WAITS, give_up},
     pool::Pool,
     request::{Purpose, Request},
-    settings::{Tls, Token, read_tls},
+    settings::{Tls, Token, read_tls_anew},
     times::Times,
 };
 use crate::{
@@ -81,23 +81,26 @@ impl Agent {
         })?;
         let name: Arc<str> = name.into();
         let pool = Pool::of(&name);
+        let tls = tls.map(|tls| pool.one_of(tls));
         Ok(Self { name, base, settings, tls: RwLock::new(tls), common, pool })
     }
 
-    fn tls(&self) -> Option<Arc<Tls>> {
+    /// Returns the TLS settings that requests go by now.
+    pub(crate) fn tls(&self) -> Option<Arc<Tls>> {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reads the files of the TLS settings again, and tells whether they hold something else now.
-    /// Nothing is taken from files that cannot be read, or that are half replaced.
-    pub(crate) fn renew_tls(&self) -> bool {
-        let Ok(new) = read_tls(&self.settings) else { return false };
-        let mut tls = self.tls.write().unwrap_or_else(PoisonError::into_inner);
-        let is_new = new.is_some() && new != *tls;
-        if is_new {
-            *tls = new;
+    /// Reads the files of the TLS settings again, and tells whether the settings are others now
+    /// than these. Another request may have read the files meanwhile. Nothing is taken from files
+    /// that cannot be read, or that are half replaced.
+    pub(crate) fn renews_tls(&self, used: Option<&Arc<Tls>>) -> bool {
+        let is_used = |now: &Option<Arc<Tls>>| now.as_ref().map(Arc::as_ptr) == used.map(Arc::as_ptr);
+        if is_used(&self.tls()) {
+            let Ok(Some(new)) = read_tls_anew(&self.settings, used.map(|tls| &**tls)) else { return false };
+            let new = Some(self.pool.one_of(new));
+            *self.tls.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
-        is_new
+        true
     }
 
     /// Reads the file of the token again, and tells whether the token is another one now than

@@ -168,7 +168,7 @@ impl<'a> Call<'a> {
         }
         self.wait_for_turn(attempt.deadline).await?;
         let agent = attempt.server;
-        let token = agent.token();
+        let (token, tls) = (agent.token(), agent.tls());
         let times = self.times(&attempt);
         let AgentError { failed, blames } = match agent.attempt(self.purpose, times, self.request, read).await
         {
@@ -177,7 +177,7 @@ impl<'a> Call<'a> {
         };
         let is_mended = match blames {
             Blames::Nothing => false,
-            Blames::Certificates => agent.renew_tls(),
+            Blames::Certificates => agent.renews_tls(tls.as_ref()),
             Blames::Token => agent.renews(token.as_ref()),
         };
         if self.purpose == Purpose::BlockingQuery && !is_mended {

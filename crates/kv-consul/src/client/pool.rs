@@ -35,6 +35,8 @@ static POOLS: Mutex<Vec<(Arc<str>, Weak<Pool>)>> = Mutex::new(Vec::new());
 pub(crate) struct Pool {
     agent: Arc<str>,
     links: Mutex<Vec<Links>>,
+    /// Holds the TLS settings that agents have now, so that those of one content are one value.
+    tls: Mutex<Vec<Weak<Tls>>>,
     turns: Mutex<Vec<(Id, Home, Arc<Turns>)>>,
     /// Counts the polls of each width but the widest.
     pub(crate) widths: [AtomicUsize; 3],
@@ -43,13 +45,30 @@ pub(crate) struct Pool {
     heard: Mutex<Instant>,
 }
 
-/// Connections that live on one runtime, and end with it.
+/// Connections that live on one runtime, and end with it, or with their TLS settings.
 struct Links {
     runtime: Id,
     home: Home,
-    tls: Option<Arc<Tls>>,
+    /// Refers to the settings, which end when no agent has them any more.
+    tls: Option<Weak<Tls>>,
     calls: Client,
     keeps: Client,
+}
+
+impl Links {
+    /// Tells whether nobody uses the connections any more.
+    fn are_left(&self) -> bool {
+        self.home.is_gone() || self.tls.as_ref().is_some_and(|tls| tls.strong_count() == 0)
+    }
+
+    fn are_of(&self, runtime: Id, tls: Option<&Arc<Tls>>) -> bool {
+        let is_same = match (&self.tls, tls) {
+            (Some(own), Some(tls)) => Weak::as_ptr(own) == Arc::as_ptr(tls),
+            (None, None) => true,
+            _ => false,
+        };
+        is_same && self.runtime == runtime
+    }
 }
 
 impl Pool {
@@ -61,6 +80,7 @@ impl Pool {
             let pool = Arc::new(Self {
                 agent: agent.clone(),
                 links: Mutex::new(Vec::new()),
+                tls: Mutex::new(Vec::new()),
                 turns: Mutex::new(Vec::new()),
                 widths: Default::default(),
                 silence: watch::Sender::new(()),
@@ -71,21 +91,32 @@ impl Pool {
         })
     }
 
-    /// Returns the connections of this runtime, and drops those of runtimes that have ended.
+    /// Returns the TLS settings that are to be used in the place of these: equal ones that another
+    /// agent has already, or these.
+    pub(crate) fn one_of(&self, tls: Arc<Tls>) -> Arc<Tls> {
+        let mut all = self.tls.lock();
+        all.retain(|there| there.strong_count() > 0);
+        if let Some(there) = all.iter().filter_map(Weak::upgrade).find(|there| *there == tls) {
+            return there;
+        }
+        all.push(Arc::downgrade(&tls));
+        tls
+    }
+
+    /// Returns the connections of this runtime with these settings, which [`one_of`](Self::one_of)
+    /// has returned; drops those of runtimes and settings that have ended.
     pub(crate) fn connections(&self, tls: Option<&Arc<Tls>>, keeps: bool) -> reqwest::Result<Client> {
         let runtime = Handle::current().id();
         let mut links = self.links.lock();
-        links.retain(|links| !links.home.is_gone());
+        links.retain(|links| !links.are_left());
         let of = |links: &Links| if keeps { links.keeps.clone() } else { links.calls.clone() };
-        if let Some(there) =
-            links.iter().find(|links| links.runtime == runtime && is_same(links.tls.as_ref(), tls))
-        {
+        if let Some(there) = links.iter().find(|links| links.are_of(runtime, tls)) {
             return Ok(of(there));
         }
         let new = Links {
             runtime,
             home: Home::here(),
-            tls: tls.cloned(),
+            tls: tls.map(Arc::downgrade),
             calls: connections(&self.agent, tls, CALLS, Some(IDLE))?,
             keeps: connections(&self.agent, tls, RELEASES / 4, None)?,
         };
@@ -128,18 +159,10 @@ impl Pool {
     /// better, and where nothing came on any, all are given up.
     pub(crate) fn is_silent(&self, tls: Option<&Arc<Tls>>, since: Instant) {
         let runtime = Handle::current().id();
-        self.links.lock().retain(|links| links.runtime != runtime || !is_same(links.tls.as_ref(), tls));
+        self.links.lock().retain(|links| !links.are_of(runtime, tls));
         if *self.heard.lock() < since {
             self.silence.send_replace(());
         }
-    }
-}
-
-fn is_same(one: Option<&Arc<Tls>>, other: Option<&Arc<Tls>>) -> bool {
-    match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
-        (None, None) => true,
-        _ => false,
     }
 }
 

@@ -18,7 +18,13 @@ fn refused(why: impl Into<String>) -> Error {
 
 /// Reads the files of these settings as they are now; `None` for plain text.
 pub(crate) fn read_tls(settings: &kv_core::Tls) -> Result<Option<Arc<Tls>>> {
-    let files = backend::tls::read(settings)?;
+    read_tls_anew(settings, None)
+}
+
+/// Reads the files as they are now; `None` where they hold what `used` was made of, and for plain
+/// text.
+pub(crate) fn read_tls_anew(settings: &kv_core::Tls, used: Option<&Tls>) -> Result<Option<Arc<Tls>>> {
+    let files = backend::tls::read(settings)?.filter(|files| used.is_none_or(|used| used.files != *files));
     files.map(|files| Tls::new(files).map(Arc::new)).transpose()
 }
 
