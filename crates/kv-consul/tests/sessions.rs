@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{Node, base64, single, txn, with};
+use common::{Node, base64, http, single, txn, with};
 use kv_core::{
-    Kv,
+    ErrorKind, Kv,
     observe::{Attempt, Observer, Renewal},
 };
 use kv_testsuite::{Failure, OwnServer, Proxy, failover::soon};
@@ -126,5 +126,40 @@ async fn a_session_is_renewed_for_all_of_its_locks() -> Result<(), Failure> {
     let lost = tokio::time::timeout(TTL + TTL / 10, second.lost()).await;
     assert!(lost.is_err(), "{lost:?}");
     assert!(second.release().await?);
+    Ok(())
+}
+
+/// Ends the sessions of TTLs on the server.
+async fn end_ttls(node: &Node) -> Result<usize, Failure> {
+    let all = http(node.address, "GET /v1/session/list", b"").await?.json()?;
+    let all = all.as_array().ok_or("a list of sessions")?;
+    let of_ttls =
+        all.iter().filter(|session| session["Name"].as_str().is_some_and(|n| n.starts_with("kv ttl")));
+    let mut ended = 0;
+    for id in of_ttls.filter_map(|session| session["ID"].as_str()) {
+        http(node.address, &format!("PUT /v1/session/destroy/{id}"), b"").await?;
+        ended += 1;
+    }
+    Ok(ended)
+}
+
+/// The session of a TTL is the library's own affair, whatever else a transaction hangs on. A lease
+/// that has ended is its owner's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_not_blamed_for_the_session_of_a_ttl() -> Result<(), Failure> {
+    const TTL: Duration = Duration::from_secs(3600);
+    let node = single().await?;
+    let kv = open(node.address).await?;
+    let lease = kv.lease(TTL).await?;
+    let both = || kv.transact().then(kv.put("a", "").ttl(TTL)).then(kv.put("b", "").lease(&lease));
+    kv.put("a", "").ttl(TTL).await?;
+    assert_eq!(end_ttls(&node).await?, 1);
+    assert!(both().await?.is_committed());
+    assert!(kv.exists("a").await? && kv.exists("b").await?);
+
+    http(node.address, &format!("PUT /v1/session/destroy/{}", lease.id().as_str()), b"").await?;
+    assert_eq!(both().await.map_err(|e| e.kind()), Err(ErrorKind::LeaseLost));
+    assert!(end_ttls(&node).await? > 0);
+    assert_eq!(both().await.map_err(|e| e.kind()), Err(ErrorKind::LeaseLost));
     Ok(())
 }

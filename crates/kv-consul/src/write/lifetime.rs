@@ -69,17 +69,21 @@ impl Lifetime {
     }
 }
 
-/// Tells whether the session of a TTL, which is our own affair, has ended, so that the write can
-/// have another one.
+/// Tells whether the write can have another session for its TTL, because the one that it had, which
+/// is the library's own affair, has ended. Beside a lease nobody knows which of the two has ended:
+/// the write is tried once more, and a retry that is refused too has lost the lease.
 pub(super) fn is_over<'a>(
     core: &Core,
     lifetimes: impl Iterator<Item = &'a Lifetime> + Clone,
     error: &Error,
+    is_retry: bool,
 ) -> bool {
-    if error.kind() != ErrorKind::LeaseLost || lifetimes.clone().any(|l| matches!(l, Lifetime::Lease(_))) {
+    let mut of_ttls = lifetimes.clone().filter_map(Lifetime::ttl_session).peekable();
+    let has_lease = { lifetimes }.any(|lifetime| matches!(lifetime, Lifetime::Lease(_)));
+    if error.kind() != ErrorKind::LeaseLost || of_ttls.peek().is_none() || has_lease && is_retry {
         return false;
     }
-    lifetimes.filter_map(Lifetime::ttl_session).for_each(|session| core.ttl_sessions.is_over(session));
+    of_ttls.for_each(|session| core.ttl_sessions.is_over(session));
     true
 }
 

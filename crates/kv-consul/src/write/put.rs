@@ -44,7 +44,7 @@ pub(crate) async fn put(
             lifetime.unused();
         }
         match answer {
-            Err(e) if is_over(core, [&lifetime].into_iter(), &e) && !deadline.has_passed() => {}
+            Err(e) if is_over(core, [&lifetime].into_iter(), &e, false) && !deadline.has_passed() => {}
             answer => return lifetime.written(core, &name, answer?, deadline).await,
         }
     }

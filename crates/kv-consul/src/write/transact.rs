@@ -39,6 +39,7 @@ pub(crate) async fn transact(
     options: &WriteOptions,
 ) -> Result<Decision> {
     let (Transaction { conditions, writes, .. }, deadline) = (transaction, options.deadline);
+    let mut is_retry = false;
     loop {
         let lifetimes = lifetimes(core, &writes, deadline).await?;
         let mut ops: Vec<_> = conditions.iter().map(|c| condition(core, c)).collect();
@@ -67,7 +68,10 @@ pub(crate) async fn transact(
                     _ => Err(conflict(Expect::Anything, &faults)),
                 };
             }
-            Err(e) if is_over(core, lifetimes.iter().flatten(), &e) && !deadline.has_passed() => continue,
+            Err(e) if is_over(core, lifetimes.iter().flatten(), &e, is_retry) && !deadline.has_passed() => {
+                is_retry = true;
+                continue;
+            }
             Err(e) => return Err(e),
         };
         core.ttl_sessions.deleted(before);
