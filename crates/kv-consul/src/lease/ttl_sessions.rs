@@ -8,8 +8,9 @@ use kv_core::{
     driver::Deadline,
 };
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     mem,
+    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,6 +22,9 @@ use tokio::{
     sync::OnceCell,
     task::AbortHandle,
 };
+
+#[cfg(test)]
+mod tests;
 
 /// Divides the TTL: a session outlives it by this part, and for so long after it was asked for it
 /// is given to further puts.
@@ -117,7 +121,7 @@ struct Table {
     current: HashMap<(Id, Duration), Slot>,
     /// Holds the session that each key lives by, as far as this store wrote the key, and the index
     /// of that write.
-    keys: HashMap<String, (Arc<TtlSession>, u64)>,
+    keys: BTreeMap<Arc<str>, (Arc<TtlSession>, u64)>,
     /// Sets at how many keys the table drops those whose session is over.
     look_at: usize,
 }
@@ -210,14 +214,14 @@ impl TtlSessions {
             }
             if table.keys.len() >= table.look_at {
                 let over = |session: &TtlSession| session.is_past(session.ttl * 5);
-                let over = table.keys.extract_if(|_, (session, _)| over(session));
+                let over = table.keys.extract_if(.., |_, (session, _)| over(session));
                 before.extend(over.map(|(_, (session, _))| session));
                 table.look_at = (table.keys.len() * 2).max(1024);
             }
             // Of further keys nobody knows when they are replaced: their sessions end by their
             // time.
             if table.keys.len() < MOST_KEYS {
-                table.keys.insert(name.to_owned(), (session.clone(), at));
+                table.keys.insert(name.into(), (session.clone(), at));
             }
             before
         });
@@ -225,17 +229,16 @@ impl TtlSessions {
 
     /// Returns what a deletion that is about to be sent will have deleted, as far as is known now:
     /// one key, or all keys that begin with the name.
-    pub(crate) fn before(&self, name: &str, is_tree: bool) -> Vec<(String, u64)> {
+    pub(crate) fn before(&self, name: &str, is_tree: bool) -> Vec<(Arc<str>, u64)> {
         let table = self.0.lock();
-        if !is_tree {
-            return table.keys.get(name).map(|(_, at)| (name.to_owned(), *at)).into_iter().collect();
-        }
-        let below = table.keys.iter().filter(|(key, _)| key.starts_with(name));
-        below.map(|(key, (_, at))| (key.clone(), *at)).collect()
+        let from = table.keys.range::<str, _>((Bound::Included(name), Bound::Unbounded));
+        let is_meant = |key: &str| if is_tree { key.starts_with(name) } else { key == name };
+        let meant = from.take_while(|(key, _)| is_meant(key));
+        meant.map(|(key, (_, at))| (key.clone(), *at)).collect()
     }
 
     /// Notes that the deletion was done.
-    pub(crate) fn deleted(&self, before: Vec<(String, u64)>) {
+    pub(crate) fn deleted(&self, before: Vec<(Arc<str>, u64)>) {
         let _sessions: Vec<_> =
             self.change(|table| before.iter().filter_map(|(name, at)| table.left(name, *at)).collect());
     }
@@ -250,86 +253,5 @@ impl TtlSessions {
                 let _ = session.take_end().run().await;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::{
-        sync::{Weak, mpsc},
-        thread,
-    };
-    use tokio::runtime::Builder;
-
-    const LONG: Duration = Duration::from_secs(60);
-
-    /// Tells, when it is dropped, whether another thread can lock the table meanwhile.
-    struct Probe(Weak<Mutex<Table>>, mpsc::Sender<bool>);
-
-    impl Drop for Probe {
-        fn drop(&mut self) {
-            let Some(table) = self.0.upgrade() else { return };
-            let (tell, told) = mpsc::channel();
-            thread::spawn(move || {
-                drop(table.lock());
-                let _ = tell.send(());
-            });
-            let _ = self.1.send(told.recv_timeout(Duration::from_secs(5)).is_ok());
-        }
-    }
-
-    /// Makes a session whose end is dropped with it, since there is no runtime that would do it.
-    fn session(sessions: &TtlSessions, ttl: Duration, free: &mpsc::Sender<bool>) -> Arc<TtlSession> {
-        let probe = Probe(Arc::downgrade(&sessions.0), free.clone());
-        Arc::new(TtlSession {
-            id: "s".into(),
-            ttl,
-            at: Clock::system().now(),
-            keys: AtomicUsize::new(0),
-            end: Mutex::new(Undo::new(async move {
-                drop(probe);
-                Ok(true)
-            })),
-            retires: Mutex::default(),
-        })
-    }
-
-    #[test]
-    fn a_session_that_is_taken_out_is_dropped_outside_of_the_lock() {
-        let (sessions, (free, was_free)) = (TtlSessions::default(), mpsc::channel());
-        let runtime = Builder::new_current_thread().build().unwrap().handle().id();
-        let made = |ttl| session(&sessions, ttl, &free);
-        let put = |name: &str, at, session: Arc<TtlSession>| {
-            session.used();
-            sessions.wrote(name, at, Some(&session));
-        };
-        let dropped = |what: &str| assert_eq!(was_free.try_recv(), Ok(true), "{what}");
-
-        let past = made(Duration::ZERO);
-        while !past.is_past(Duration::ZERO) {}
-        assert!(sessions.slot_of((runtime, Duration::ZERO)).set(past).is_ok());
-        assert!(sessions.slot_of((runtime, Duration::ZERO)).get().is_none());
-        dropped("a session that is given to no further put");
-        assert!(sessions.slot_of((runtime, LONG)).set(made(LONG)).is_ok());
-        sessions.is_over(&made(LONG));
-        dropped("a session that the server ended");
-        dropped("the one that says so");
-
-        put("a", 1, made(LONG));
-        put("a", 2, made(LONG));
-        dropped("the session of a key that is written again");
-        sessions.wrote("a", 3, None);
-        dropped("the session of a key that is made permanent");
-        put("a", 4, made(LONG));
-        sessions.deleted(sessions.before("a", false));
-        dropped("the session of a key that is deleted");
-        let past = made(Duration::ZERO);
-        while !past.is_past(Duration::ZERO) {}
-        put("past", 5, past);
-        sessions.0.lock().look_at = 0;
-        put("b", 6, made(LONG));
-        dropped("the session of a key that is over");
-        assert!(was_free.try_recv().is_err());
     }
 }
