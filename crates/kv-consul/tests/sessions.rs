@@ -129,6 +129,30 @@ async fn a_session_is_renewed_for_all_of_its_locks() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Leases are given back while the server is away: each asks for as long as it may, and takes the
+/// turn of no renewal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_waits_for_nothing_that_is_given_back() -> Result<(), Failure> {
+    const TTL: Duration = Duration::from_secs(3);
+    let node = single().await?;
+    let failing = Arc::new(Failing::default());
+    let kv = open(node.address).await?.with_deadline(Duration::from_secs(60)).with_observer(failing.clone());
+    let mut leases = Vec::new();
+    for _ in 0..12 {
+        leases.push(kv.lease(Duration::from_secs(600)).await?);
+    }
+    let _guard = kv.new_lock("l").ttl(TTL).acquire().await?;
+    node.daemon.kill();
+    let revoked = futures::future::join_all(leases.into_iter().map(kv_core::Lease::revoke));
+    tokio::select! {
+        revoked = revoked => return Err(format!("without a server: {revoked:?}").into()),
+        failed = until("a renewal to fail", || !failing.renewals.lock().expect("nobody panics").is_empty()) => failed?,
+    }
+    let why = failing.renewals.lock().expect("nobody panics").concat();
+    assert!(!why.contains("under way at once"), "{why}");
+    Ok(())
+}
+
 /// Ends the sessions of TTLs on the server.
 async fn end_ttls(node: &Node) -> Result<usize, Failure> {
     let all = http(node.address, "GET /v1/session/list", b"").await?.json()?;

@@ -20,10 +20,11 @@ pub(crate) enum Purpose {
     Write,
     /// A write whose effect is bound to an id of our own.
     Repeatable,
-    /// A repeatable write that gives a lock back: it waits for nothing else.
+    /// A repeatable write that gives a lock or a session back, or that prolongs the life of a key
+    /// whose put took long: it waits for nothing else.
     Release,
-    /// A repeatable write for sessions, on which locks and leases hang: it does not even wait for
-    /// what is given back.
+    /// A renewal of a session, on which locks and leases hang: it does not even wait for what is
+    /// given back.
     Session,
 }
 

@@ -10,9 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 /// Limits how many calls of one process are under way at once at one agent. The count is of a
 /// runtime, which is all of a process but in rare ones.
 pub(crate) const CALLS: usize = 24;
-/// Limits in the same way the requests that give locks back.
+/// Limits in the same way the requests that give locks and sessions back.
 pub(crate) const RELEASES: usize = 16;
-/// Limits in the same way the requests for the sessions that locks and leases hang on.
+/// Limits in the same way the renewals of the sessions that locks and leases hang on.
 const SESSIONS: usize = 8;
 /// Limits in the same way all polls; `LOOKS` limits what is read as they begin. Two processes with
 /// everything in use fit into what an agent takes by default.

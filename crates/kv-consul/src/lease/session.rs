@@ -1,7 +1,7 @@
 //! Makes sessions on the server, keeps them alive and ends them.
 
 use crate::{
-    client::{Client, a_moment_before, api, on_a_task},
+    client::{Client, Purpose, a_moment_before, api, on_a_task},
     core::Core,
 };
 use kv_core::{
@@ -117,7 +117,7 @@ fn end(client: Arc<Client>, tasks: &Tasks, id: Arc<str>, each_request: Duration)
         let (client, id) = (client.clone(), id.clone());
         async move {
             let deadline = on_a_task(each_request);
-            let is_there = api::renew_session(&client, deadline, &id).await?;
+            let is_there = api::renew_session(&client, Purpose::Release, deadline, &id).await?;
             if is_there {
                 api::destroy_session(&client, deadline, &id).await?;
             }
@@ -176,7 +176,7 @@ pub(crate) fn keep(core: &Core, session: &Session, ttl: Duration) -> Alive {
     Alive::keep_by(&core.clock, ttl, session.at, move |deadline| {
         let (client, id) = (client.clone(), id.clone());
         async move {
-            match api::renew_session(&client, deadline, &id).await? {
+            match api::renew_session(&client, Purpose::Session, deadline, &id).await? {
                 true => Ok(()),
                 false => Err(Error::new(ErrorKind::LeaseLost, "the server ended its session")),
             }

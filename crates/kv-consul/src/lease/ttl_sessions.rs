@@ -1,7 +1,7 @@
 //! Keeps the sessions of puts with a TTL: puts of one TTL that follow each other closely share
 //! one.
 
-use crate::client::{Client, api};
+use crate::client::{Client, Purpose, api};
 use kv_core::{
     Error, ErrorKind, Result,
     backend::{Clock, Instant, Mutex, Undo},
@@ -79,7 +79,8 @@ impl TtlSession {
         if !self.is_past(self.ttl / AHEAD) {
             return Ok(());
         }
-        match api::renew_session(client, deadline, &self.id).await {
+        // It cannot wait behind other puts, nor have renewals of locks wait.
+        match api::renew_session(client, Purpose::Release, deadline, &self.id).await {
             Ok(false) => {
                 let why = "the write took longer than its TTL, which has ended the key";
                 Err(Error::new(ErrorKind::OutcomeUnknown, why))

@@ -73,12 +73,17 @@ const NO_BODY: &str = "{}";
 /// # Errors
 /// [`Unavailable`](ErrorKind::Unavailable) also while the leaders of several moments contradict
 /// each other.
-pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
-    if renew_known(client, deadline, id).await? {
+pub(crate) async fn renew_session(
+    client: &Client,
+    purpose: Purpose,
+    deadline: Deadline,
+    id: &str,
+) -> Result<bool> {
+    if renew_known(client, purpose, deadline, id).await? {
         return Ok(true);
     }
-    let is_there = is_there(client, deadline, id).await?;
-    match renew_known(client, deadline, id).await? {
+    let is_there = is_there(client, purpose, deadline, id).await?;
+    match renew_known(client, purpose, deadline, id).await? {
         false if is_there => {
             let why = "the leader knows no session that was there a moment ago: it has not read its log yet";
             Err(Error::new(ErrorKind::Unavailable, why))
@@ -89,7 +94,7 @@ pub(crate) async fn renew_session(client: &Client, deadline: Deadline, id: &str)
 
 /// Begins the life of a session anew; `false` when the server does not know the session, now or
 /// yet.
-async fn renew_known(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
+async fn renew_known(client: &Client, purpose: Purpose, deadline: Deadline, id: &str) -> Result<bool> {
     let request = Request::put(format!("/v1/session/renew/{id}"), NO_BODY);
     let is_it = is_it(id);
     let renewed = move |answer: &Answer| match answer.status {
@@ -97,16 +102,17 @@ async fn renew_known(client: &Client, deadline: Deadline, id: &str) -> Result<bo
         404 if answer.is_an_agents && answer.body.starts_with(b"Session id '") => Some(false),
         _ => None,
     };
-    client.call(Purpose::Session, deadline, request, renewed).await
+    client.call(purpose, deadline, request, renewed).await
 }
 
 /// Tells whether the session is there, of those that the token may read, by a server that leads and
 /// has read its log.
-async fn is_there(client: &Client, deadline: Deadline, id: &str) -> Result<bool> {
-    // It waits for its turn where renewals do.
+async fn is_there(client: &Client, purpose: Purpose, deadline: Deadline, id: &str) -> Result<bool> {
+    // It has the turns of the renewal that it is a part of, whose requests say nothing of how
+    // consistent they are.
     let request = Request::get(format!("/v1/session/info/{id}")).with("consistent", "");
     let found = |answer: &Answer| answer.index.and_then(|_| json::<Vec<Session>>(answer));
-    let found = client.call(Purpose::Session, deadline, request, found).await?;
+    let found = client.call(purpose, deadline, request, found).await?;
     Ok(found.iter().any(is_it(id)))
 }
 
@@ -118,7 +124,7 @@ fn is_it(id: &str) -> impl Fn(&Session) -> bool + Send + Sync + use<> {
 /// Ends a session, and deletes its keys.
 pub(crate) async fn destroy_session(client: &Client, deadline: Deadline, id: &str) -> Result<()> {
     let request = Request::put(format!("/v1/session/destroy/{id}"), NO_BODY);
-    client.call(Purpose::Session, deadline, request, |answer| json::<bool>(answer)?.then_some(())).await
+    client.call(Purpose::Release, deadline, request, |answer| json::<bool>(answer)?.then_some(())).await
 }
 
 /// Finds the sessions of this name.
