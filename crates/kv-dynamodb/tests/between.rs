@@ -248,7 +248,11 @@ async fn release_and_revoke_do_not_answer_for_their_repeat() -> Result<(), Failu
     front.trouble("UpdateItem", Trouble::Lost, 1);
     front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(1)), 1);
     let next = tokio::spawn(async move { other.new_lock("l").acquire().await });
-    assert!(guard.release().await?, "it was held until it was released");
+    match guard.release().await {
+        // Somebody may have broken the lock before the other client got it.
+        Err(e) if e.kind() == ErrorKind::OutcomeUnknown => {}
+        released => assert!(released?, "it was held until it was released"),
+    }
     drop(next.await??);
     Ok(())
 }

@@ -31,12 +31,9 @@ async fn what_was_lost_before_the_end_of_a_command_is_lost_although_nobody_knew_
     place.ok(&["break", "a", "--token", &token]);
     let (elect, token) = held(&place, &["elect", "b"], "LOCK_TOKEN");
     place.ok(&["break", "b", "--token", &token]);
-    let (semaphore, slot) = held(&place, &["semaphore", "c", "1"], "LOCK_SLOT");
-    place.ok(&["delete", &format!("c/slots/{slot}")]);
     let (lease, _) = held(&place, &["lease"], "LEASE_ID");
     redis.say("FLUSHALL");
-    for (what, mut running) in [("lock", lock), ("elect", elect), ("semaphore", semaphore), ("lease", lease)]
-    {
+    for (what, mut running) in [("lock", lock), ("elect", elect), ("lease", lease)] {
         running.stdin.take().unwrap().write_all(b"go\n").unwrap();
         let ended = end(running);
         assert!(
@@ -44,6 +41,20 @@ async fn what_was_lost_before_the_end_of_a_command_is_lost_although_nobody_knew_
             "{what}: {ended:?}"
         );
     }
+}
+
+/// The key of a permit is watched, so that its loss ends the command.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permit_whose_key_is_deleted_is_lost_and_ends_its_command() {
+    let redis = Redis::start().await;
+    let place = Place::at(&redis.url(""));
+    let (mut semaphore, slot) = held(&place, &["semaphore", "c", "1"], "LOCK_SLOT");
+    // The command waits for a line that does not come.
+    let input = semaphore.stdin.take();
+    place.ok(&["delete", &format!("c/slots/{slot}")]);
+    let ended = end(semaphore);
+    assert_eq!(ended.code, 7, "{ended:?}");
+    drop(input);
 }
 
 #[tokio::test(flavor = "multi_thread")]

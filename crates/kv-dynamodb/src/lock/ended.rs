@@ -19,8 +19,10 @@ pub(crate) async fn break_lock(core: &Core, name: &Key, token: u64, options: &Wr
     let (owner, end, value) = (terms.name(OWNER), terms.name(ENDS), terms.name(VALUE));
     let (ttl, held) = (terms.name(TTL), terms.name(TOKEN));
     let deleted = terms.value(number(core.deleted_at(client.time.latest())));
-    let update = format!("SET {ttl} = {deleted} REMOVE {owner}, {end}, {value}");
-    let (of, lives) = (terms.value(number(token)), terms.is_held(client.time.earliest()));
+    // The next token tells a release that asks twice that the lock was broken, not given back.
+    let (of, next) = (terms.value(number(token)), terms.value(number(token.saturating_add(1))));
+    let update = format!("SET {ttl} = {deleted}, {held} = {next} REMOVE {owner}, {end}, {value}");
+    let lives = terms.is_held(client.time.earliest());
     let condition = format!("{held} = {of} AND attribute_exists({owner}) AND {lives}");
     let record = (&*core.names.locks, name.as_str());
     let take = || client.change(record, &update, &condition, &terms);

@@ -4,7 +4,7 @@ use crate::{
     client::{
         Lane, backoff,
         change::Changed,
-        item::{Asked, ENDS, OWNER, TOKEN, TTL, VALUE, last_token, number, primary_key},
+        item::{Asked, ENDS, Found, OWNER, TOKEN, TTL, VALUE, last_token, number, primary_key},
         terms::Terms,
     },
     error::{Failure, unknown_whether},
@@ -80,12 +80,12 @@ impl Attempt {
                 .return_values(ReturnValue::UpdatedOld)
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
             match update.send().await {
-                Ok(answer) => Ok(answer.attributes().map(|item| asked.found(item))),
+                Ok(answer) => Ok(Ok(answer.attributes().map(|item| asked.found(item)))),
                 Err(e) => match e.as_service_error() {
                     Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                         let found = failed.item().map(|item| asked.found(item));
                         self.is_anybodys(found.as_ref()).map_err(Failure::refused)?;
-                        Ok(None)
+                        Ok(Err(found))
                     }
                     _ => Err(Failure::from(e)),
                 },
@@ -94,18 +94,23 @@ impl Attempt {
         let answered =
             client.answer(RetrySafety::Repeatable, Lane::KeepAlive, self.deadline(), give_back).await?;
         self.core.waits.released(&self.name);
-        if answered.answer.is_some() {
-            self.seen(self.last_token());
-        }
-        if let Some(is_alive) = answered.answer.as_ref().and_then(|found| found.is_alive(&client.time)) {
-            return Ok(is_alive);
-        }
-        match answered.answer {
-            None if !answered.is_repeat => Ok(false),
-            // It was this attempt's until now, and its record does not tell until when.
-            Some(_) if self.is_held_for_certain() => Ok(true),
-            // An earlier attempt, whose answer was lost, may have given the lock back, or somebody
-            // may have broken it before.
+        // Whoever breaks a lock, or gets it later, leaves another token.
+        let is_as_left = |found: &Found| found.owner.is_none() && found.token == Some(self.last_token());
+        let was_held = match &answered.answer {
+            Ok(found) => {
+                self.seen(self.last_token());
+                if let Some(is_alive) = found.as_ref().and_then(|found| found.is_alive(&client.time)) {
+                    return Ok(is_alive);
+                }
+                true
+            }
+            Err(_) if !answered.is_repeat => return Ok(false),
+            // An earlier attempt, whose answer was lost, gave the lock back.
+            Err(found) => found.as_ref().is_some_and(is_as_left),
+        };
+        match was_held {
+            // It was given back before the lock's end for certain.
+            true if self.is_held_for_certain() => Ok(true),
             _ => Err(unknown_whether("whether the lock was held until then is not known")),
         }
     }

@@ -135,7 +135,12 @@ impl DoubleBarrier {
         let mut watch = self.kv.watch_tree(&barrier).await?;
         let before = opened(self.kv.get(&last).await?.as_ref())?.round;
         let mine = before.checked_add(1).ok_or_else(|| corrupt(&last, "is the last round that can be"))?;
-        self.come(&member(name, id)?, mine, lease).await?;
+        let member = member(name, id)?;
+        self.come(&member, mine, lease).await?;
+        let gone = || {
+            let why = "the key of this member was deleted while it waited";
+            Err(Error::new(ErrorKind::Unavailable, why))
+        };
         let (mut seen, mut is_known, mut is_late, mut was_there) = (Seen::default(), false, false, false);
         loop {
             let is_there = seen.members.contains_key(id);
@@ -147,8 +152,7 @@ impl DoubleBarrier {
                 return Err(Error::new(ErrorKind::Unavailable, why));
             }
             if is_known && was_there && !is_there {
-                let why = "the key of this member was deleted while it waited";
-                return Err(Error::new(ErrorKind::Unavailable, why));
+                return gone();
             }
             was_there |= is_there;
             // One of them opens the round, the others if it does not.
@@ -162,8 +166,13 @@ impl DoubleBarrier {
             let event = tokio::select! {
                 biased;
                 event = watch.event() => event?,
-                () = sleep(LATE_WATCH), if could_open => {
-                    is_late = true;
+                () = sleep(LATE_WATCH), if could_open || !is_there => {
+                    // A watch may leave out a key that is deleted as soon as it was put.
+                    match self.kv.get(&member).await {
+                        Ok(None) => return gone(),
+                        Err(e) if ends(&e) => return Err(e),
+                        _ => is_late = could_open,
+                    }
                     continue;
                 }
             };
