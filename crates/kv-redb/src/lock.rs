@@ -29,9 +29,11 @@ pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) ->
     let begun = engine.time.clock().now();
     let (value, wait, asked) = (options.value.clone(), options.wait, lock.clone());
     let size = lock.len() + value.len();
+    let asking = wait.then(|| engine.asking(&lock, id));
     let asked = engine
         .write(Deadline::after(each), size, move |batch| batch.acquire(&asked, id, ttl, value, wait))
         .await?;
+    drop(asking);
     let token = match asked {
         Asked::Granted(token) => token,
         Asked::Busy => {

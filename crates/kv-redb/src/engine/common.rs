@@ -1,6 +1,7 @@
 //! The state that the clients, the reads and the writer of one open file share.
 
 use super::{
+    asking::Asking,
     batch::{Batch, Done},
     disk::{Kept, Open},
     event::{Event, View},
@@ -169,6 +170,11 @@ impl Engine {
     /// than is held: it takes no place in the queue.
     pub(crate) fn order(&self, work: impl FnOnce(&mut Batch<'_>) -> Done<bool> + Send + 'static) -> bool {
         self.jobs.send(Queued { job: job::order(work), place: None }).is_ok()
+    }
+
+    /// Counts an acquisition among those who wait for the lock, until the answer is dropped.
+    pub(crate) fn asking(&self, name: &Arc<str>, id: u64) -> Asking {
+        Asking::new(&self.living, name, id)
     }
 
     /// Renews a lease, in memory alone; returns the moment from which its TTL counts now. While the

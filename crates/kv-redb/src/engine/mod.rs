@@ -1,5 +1,6 @@
 //! One open file: its writer thread, its reads, its clients.
 
+mod asking;
 mod batch;
 mod blocking;
 mod common;

@@ -68,6 +68,11 @@ impl Queue {
         self.waiters.is_empty()
     }
 
+    /// Tells whether the contender of this number is in the queue.
+    pub(crate) fn has(&self, id: u64) -> bool {
+        self.places.contains_key(&id)
+    }
+
     /// Counts the contenders that still wait.
     pub(crate) fn waiting(&self) -> usize {
         self.waiters.values().filter(|waiter| waiter.waits()).count()
@@ -91,6 +96,7 @@ mod tests {
             })
             .collect();
         assert_eq!(queue.leave(3).map(|waiter| waiter.id), Some(3));
+        assert!(queue.has(2) && !queue.has(3));
         assert!(queue.leave(3).is_none() && queue.leave(9).is_none());
         (turns[0], turns[4]) = (None, None);
         assert!(queue.is_waited_for());

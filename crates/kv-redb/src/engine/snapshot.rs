@@ -50,7 +50,7 @@ impl Snapshot<'_> {
 
     /// Counts the contenders that wait for a lock now: the file has none of them.
     pub(super) fn waiters(&self, name: &str) -> usize {
-        self.engine.living.lock().waiters(name)
+        self.engine.living.lock().waiters(&name.into())
     }
 }
 

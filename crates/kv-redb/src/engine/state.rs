@@ -72,6 +72,9 @@ impl Shared {
 pub(crate) struct Living {
     pub(crate) holders: HashMap<Arc<str>, Held>,
     pub(crate) queues: HashMap<Arc<str>, Queue>,
+    /// The acquisitions that wait until they have the lock or a place in its queue: by name and
+    /// number.
+    pub(super) asking: BTreeSet<(Arc<str>, u64)>,
     pub(crate) leases: HashMap<u64, Leased>,
     pub(super) past: Past,
     /// Leases that are over, whose keys are still to be cleared away.
@@ -172,9 +175,14 @@ impl Living {
         Replaced::Rest(lease, was_left)
     }
 
-    /// Counts the contenders that wait for a lock.
-    pub(crate) fn waiters(&self, name: &str) -> usize {
-        self.queues.get(name).map_or(0, Queue::waiting)
+    /// Counts the contenders that wait for a lock: those in its queue, and those that have asked for
+    /// a place in it, which the writer has not seen yet.
+    pub(crate) fn waiters(&self, name: &Arc<str>) -> usize {
+        let (queue, holder) = (self.queues.get(name), self.holders.get(name));
+        let asking = self.asking.range((name.clone(), 0)..=(name.clone(), u64::MAX));
+        let is_new =
+            |id: u64| queue.is_none_or(|queue| !queue.has(id)) && holder.is_none_or(|holder| holder.id != id);
+        queue.map_or(0, Queue::waiting) + asking.filter(|(_, id)| is_new(*id)).count()
     }
 
     /// Tells whether a lease was over at this moment: its end was written, or its time had passed,
