@@ -9,7 +9,7 @@ use crate::{
 };
 use kv_core::{
     Error, ErrorKind, Result,
-    backend::Instant,
+    backend::{Instant, apart},
     driver::{Deadline, PutOptions},
 };
 use std::{
@@ -57,12 +57,27 @@ pub(crate) async fn life(core: &Core, options: &PutOptions, deadline: Deadline) 
 async fn expiring(core: &Core, ttl: Duration, deadline: Deadline) -> Result<Arc<Ephemeral>> {
     loop {
         let slot = core.expiring.slot(ttl)?;
-        let (opened, session) = slot.0.get_or_try_init(|| begin(core, ttl, &slot, deadline)).await?;
-        if core.clock.now().since(*opened) <= Limits::shared(ttl) && session.is_alive() {
-            return Ok(session.clone());
+        let (opened, session) = match slot.0.get() {
+            Some(begun) => begun.clone(),
+            // All puts of the TTL wait for whoever opens it, whether its caller polls it or not.
+            None => apart(fill(core.this.clone(), slot.clone(), ttl, deadline)).await?,
+        };
+        if core.clock.now().since(opened) <= Limits::shared(ttl) && session.is_alive() {
+            return Ok(session);
         }
         core.expiring.forget(ttl, &slot);
     }
+}
+
+/// Returns the session in the slot, and opens one where none is there.
+async fn fill(
+    store: Weak<Core>,
+    slot: Arc<Slot>,
+    ttl: Duration,
+    deadline: Deadline,
+) -> Result<(Instant, Arc<Ephemeral>)> {
+    let core = store.upgrade().ok_or_else(|| Error::new(ErrorKind::Closed, "the store was closed"))?;
+    slot.0.get_or_try_init(|| begin(&core, ttl, &slot, deadline)).await.cloned()
 }
 
 /// Opens a session that is left to itself after a while. Its directories are cleared when it is
