@@ -62,7 +62,8 @@ async fn an_adoption_that_is_broken_off_does_not_say_that_nothing_happened() {
     let redis = Redis::start().await;
     redis.say("EVAL \"for i = 1, 50000 do redis.call('SET', 'k' .. i, 'v') end\" 0");
     let ended = Place::at(&redis.url("")).run(&["adopt", "--within", "5ms"]);
-    assert_eq!((ended.code, &*ended.out), (8, ""), "{ended:?}");
+    // It ends in a request of whose outcome nobody knows, or between two.
+    assert!(matches!(ended.code, 6 | 8) && ended.out.is_empty(), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
