@@ -5,11 +5,10 @@ mod common;
 
 use aws_sdk_dynamodb::types::{StreamSpecification, StreamViewType};
 use common::{
-    Node, config,
-    front::{Front, Trouble},
-    single,
+    config,
+    front::{Trouble, behind_front},
 };
-use kv_core::{ErrorKind, Kv, Watch, WatchEvent};
+use kv_core::{ErrorKind, Watch, WatchEvent};
 use kv_testsuite::Failure;
 use std::{
     collections::BTreeMap,
@@ -18,13 +17,6 @@ use std::{
 
 const TABLE: &str = "between";
 const MINUTE: Duration = Duration::from_secs(60);
-
-async fn behind_front() -> Result<(Node, Front, Kv), Failure> {
-    let node = single().await?;
-    let front = Front::new(node.address).await?;
-    let kv = config(front.address, TABLE).create(true).open().await?;
-    Ok((node, front, kv))
-}
 
 /// Folds a watch until the fold is what is expected.
 async fn comes_to(watch: &mut Watch, expected: &[(&str, &str)]) -> Result<(), Failure> {
@@ -61,7 +53,7 @@ async fn fold_until(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_something_else_answers_is_not_taken_for_the_services() -> Result<(), Failure> {
-    let (_node, front, kv) = behind_front().await?;
+    let (_node, front, kv) = behind_front(TABLE).await?;
     kv.put("d/a", "1").await?;
     kv.put("d/b", "1").await?;
     let guard = kv.new_lock("l").ttl(MINUTE).acquire().await?;
@@ -122,7 +114,7 @@ async fn what_something_else_answers_is_not_taken_for_the_services() -> Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_rides_out_what_is_not_known_to_last() -> Result<(), Failure> {
-    let (_node, front, kv) = behind_front().await?;
+    let (_node, front, kv) = behind_front(TABLE).await?;
     kv.put("d/a", "0").await?;
     let mut watch = kv.watch_tree("d").await?;
     comes_to(&mut watch, &[("d/a", "0")]).await?;
@@ -150,7 +142,7 @@ async fn a_watch_rides_out_what_is_not_known_to_last() -> Result<(), Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_deleted_and_made_anew_is_followed() -> Result<(), Failure> {
-    let (node, _front, kv) = behind_front().await?;
+    let (node, _front, kv) = behind_front(TABLE).await?;
     let waiter = node.config(TABLE).open().await?;
     kv.put("d/a", "1").await?;
     kv.put("d/old", "1").await?;
@@ -174,7 +166,7 @@ async fn a_table_that_is_deleted_and_made_anew_is_followed() -> Result<(), Failu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_switched_off_and_on_again_is_followed() -> Result<(), Failure> {
-    let (node, _front, kv) = behind_front().await?;
+    let (node, _front, kv) = behind_front(TABLE).await?;
     kv.put("d/a", "1").await?;
     let mut watch = kv.watch_tree("d").await?;
     comes_to(&mut watch, &[("d/a", "1")]).await?;
@@ -197,7 +189,7 @@ async fn a_stream_that_is_switched_off_and_on_again_is_followed() -> Result<(), 
 /// The time for which a put was throttled is not taken from the key's TTL.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_throttled_put_puts_lives_for_its_whole_ttl() -> Result<(), Failure> {
-    let (_node, front, kv) = behind_front().await?;
+    let (_node, front, kv) = behind_front(TABLE).await?;
     let ttl = Duration::from_secs(3);
     for transacted in [false, true] {
         let operation = if transacted { "TransactWriteItems" } else { "PutItem" };
@@ -228,7 +220,7 @@ async fn what_a_throttled_put_puts_lives_for_its_whole_ttl() -> Result<(), Failu
 /// The answer to a repeat is not told as if it were the answer to the first attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn release_and_revoke_do_not_answer_for_their_repeat() -> Result<(), Failure> {
-    let (node, front, kv) = behind_front().await?;
+    let (node, front, kv) = behind_front(TABLE).await?;
     let other = node.config(TABLE).open().await?;
     for lost in 1..=2 {
         let guard = kv.new_lock("l").acquire().await?;
@@ -260,7 +252,7 @@ async fn release_and_revoke_do_not_answer_for_their_repeat() -> Result<(), Failu
 /// Renewals do not wait behind calls.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_is_kept_while_more_is_asked_than_the_table_takes() -> Result<(), Failure> {
-    let (_node, front, kv) = behind_front().await?;
+    let (_node, front, kv) = behind_front(TABLE).await?;
     let ttl = Duration::from_secs(6);
     let (guard, lease) = (kv.new_lock("l").ttl(ttl).acquire().await?, kv.lease(ttl).await?);
     front.trouble("GetItem", Trouble::Late(Duration::from_millis(500)), 100_000);

@@ -2,29 +2,17 @@
 
 mod common;
 
-use common::{
-    Node, config,
-    front::{Front, Trouble},
-    single,
-};
-use kv_core::{Kv, Outcome};
+use common::front::{Trouble, behind_front_and_beside};
+use kv_core::Outcome;
 use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
 
 const TABLE: &str = "cancelled";
 const CANCELLED: Trouble = Trouble::Refused(400, "TransactionCanceledException");
 
-async fn behind_front() -> Result<(Node, Front, Kv, Kv), Failure> {
-    let node = single().await?;
-    let front = Front::new(node.address).await?;
-    let kv = config(front.address, TABLE).create(true).open().await?;
-    let other = node.config(TABLE).open().await?;
-    Ok((node, front, kv, other))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_was_cancelled_without_reasons_is_not_committed() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     front.trouble("TransactWriteItems", CANCELLED, 100_000);
     let soon = Duration::from_millis(600);
     let answer = kv.transact().then(kv.put("a", "1")).deadline(soon).await;
@@ -42,7 +30,7 @@ async fn a_transaction_that_was_cancelled_without_reasons_is_not_committed() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_was_cancelled_without_reasons_did_not_renew() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     let ttl = Duration::from_secs(3);
     let lease = kv.lease(ttl).await?;
     kv.put("a", "").lease(&lease).await?;

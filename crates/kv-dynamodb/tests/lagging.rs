@@ -4,26 +4,14 @@
 
 mod common;
 
-use common::{
-    Node, config,
-    front::{Front, Trouble},
-    single,
-};
-use kv_core::{Kv, Watch, WatchEvent};
+use common::front::{Front, Trouble, behind_front_and_beside};
+use kv_core::{Watch, WatchEvent};
 use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
 
 const TABLE: &str = "lagging";
 const TTL: Duration = Duration::from_secs(3);
 const LAG: Duration = Duration::from_secs(7);
-
-async fn behind_front() -> Result<(Node, Front, Kv, Kv), Failure> {
-    let node = single().await?;
-    let front = Front::new(node.address).await?;
-    let kv = config(front.address, TABLE).create(true).open().await?;
-    let other = node.config(TABLE).open().await?;
-    Ok((node, front, kv, other))
-}
 
 /// Has the service throttle the reader for a while; `meanwhile` is done again and again.
 async fn lag(front: &Front, mut meanwhile: impl AsyncFnMut() -> Result<(), Failure>) -> Result<(), Failure> {
@@ -64,7 +52,7 @@ fn assert_no_end(told: &[WatchEvent]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_is_renewed_stays_the_holder_of_a_watch_that_lags() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     let mut watch = kv.lock_holder("l").watch().await?;
     assert_eq!(watch.event().await?, WatchEvent::Synced);
     let guard = other.new_lock("l").value("1").ttl(TTL).acquire().await?;
@@ -85,7 +73,7 @@ async fn a_holder_that_is_renewed_stays_the_holder_of_a_watch_that_lags() -> Res
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_whose_first_record_is_old_is_told() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     let mut watch = kv.lock_holder("l").watch().await?;
     assert_eq!(watch.event().await?, WatchEvent::Synced);
     let mut guard = None;
@@ -103,7 +91,7 @@ async fn a_holder_whose_first_record_is_old_is_told() -> Result<(), Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_are_renewed_do_not_end_for_a_watch_that_lags() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     let lease = other.lease(TTL).await?;
     other.put("d/leased", "leased").lease(&lease).await?;
     other.put("d/again", "0").ttl(TTL).await?;
@@ -139,7 +127,7 @@ async fn keys_that_are_renewed_do_not_end_for_a_watch_that_lags() -> Result<(), 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn renewals_of_large_values_do_not_make_a_slow_reader_list_again() -> Result<(), Failure> {
-    let (_node, _front, kv, other) = behind_front().await?;
+    let (_node, _front, kv, other) = behind_front_and_beside(TABLE).await?;
     let lease = other.lease(TTL).await?;
     other.put("a", vec![b'v'; 390 << 10]).lease(&lease).await?;
     let mut watch = kv.watch("a").await?;

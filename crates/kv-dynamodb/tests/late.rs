@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    Node, config,
-    front::{Front, Trouble},
+    config,
+    front::{Front, Trouble, behind_front_and_beside},
     single,
 };
 use kv_core::{ErrorKind, Guard, Kv, backend::Clock};
@@ -18,14 +18,6 @@ const TABLE: &str = "late";
 const MINUTE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(6);
 const SOON: Duration = Duration::from_millis(20);
-
-async fn behind_front() -> Result<(Node, Front, Kv, Kv), Failure> {
-    let node = single().await?;
-    let front = Front::new(node.address).await?;
-    let kv = config(front.address, TABLE).create(true).open().await?;
-    let other = node.config(TABLE).open().await?;
-    Ok((node, front, kv, other))
-}
 
 /// Asks for 1.2 seconds, until the client knows the service's time as narrowly as it can: a new
 /// second of the service's dates has begun by then.
@@ -51,7 +43,7 @@ async fn assert_exclusive(guard: &Guard, other: &Kv, time: Duration) -> Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_renewal_ends_no_lock() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     knows_the_time(&kv).await?;
     let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
     front.trouble("UpdateItem", Trouble::Late(TTL + Duration::from_secs(2)), 1);
@@ -62,7 +54,7 @@ async fn a_late_renewal_ends_no_lock() -> Result<(), Failure> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_renewal_ends_no_lease() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     knows_the_time(&kv).await?;
     let lease = kv.lease(TTL).await?;
     kv.put("a", "").lease(&lease).await?;
@@ -85,7 +77,7 @@ async fn a_late_renewal_ends_no_lease() -> Result<(), Failure> {
 /// counts from that request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_that_a_late_request_got_is_counted_from_that_request() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     knows_the_time(&kv).await?;
     let first = kv.new_lock("l").ttl(MINUTE).acquire().await?;
     front.counted();
@@ -108,7 +100,7 @@ async fn a_lock_that_a_late_request_got_is_counted_from_that_request() -> Result
 /// its way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_is_not_refused_while_it_may_be_done() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     kv.put("k", "").await?;
     front.trouble("TransactWriteItems", Trouble::Late(Duration::from_secs(4)), 1);
     let began = Instant::now();
@@ -147,7 +139,7 @@ async fn a_transaction_is_not_repeated_when_its_token_may_be_forgotten() -> Resu
 /// Revoking a large lease does not hold up locks.
 #[tokio::test(flavor = "multi_thread")]
 async fn locks_are_kept_while_a_large_lease_is_revoked() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     // The deletions take half of the usual deadline where nothing else runs.
     let lease = kv.lease(MINUTE).deadline(MINUTE).await?;
     let puts = (0..400).map(|n| kv.put(format!("d/{n}"), "").lease(&lease).deadline(MINUTE).into_future());
@@ -165,7 +157,7 @@ async fn locks_are_kept_while_a_large_lease_is_revoked() -> Result<(), Failure> 
 /// after the end that was put.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_a_renewal_passes_by_lives_with_its_lease() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     knows_the_time(&kv).await?;
     let began = Instant::now();
     // With this deadline, renewals that fail begin anew often.
@@ -216,7 +208,7 @@ async fn holder_after(kv: &Kv, began: Instant, seconds: u64) -> Result<Option<kv
 /// arrives when the lock is free: nobody would have it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_request_takes_no_lock_for_who_was_told_that_another_has_it() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     let held = other.new_lock("l").ttl(MINUTE).acquire().await?;
     front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(4)), 1);
     let began = Instant::now();
@@ -231,7 +223,7 @@ async fn a_late_request_takes_no_lock_for_who_was_told_that_another_has_it() -> 
 /// The same, where the contender waits, and gives up before its request arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_request_takes_no_lock_for_who_has_given_up() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     let held = other.new_lock("l").ttl(MINUTE).acquire().await?;
     front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(4)), 1);
     let began = Instant::now();
@@ -245,7 +237,7 @@ async fn a_late_request_takes_no_lock_for_who_has_given_up() -> Result<(), Failu
 /// The same, where no answer came in time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_request_takes_no_lock_for_who_heard_no_answer() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(3)), 6);
     let began = Instant::now();
     let asks = kv.new_lock("l").ttl(MINUTE).deadline(Duration::from_secs(1)).try_acquire();
@@ -261,7 +253,7 @@ async fn a_late_request_takes_no_lock_for_who_heard_no_answer() -> Result<(), Fa
 /// Of two requests the first gets the lock, and the second arrives when it is given back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_request_takes_no_lock_that_was_given_back() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     front.trouble("UpdateItem", Trouble::Lost, 1);
     front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(4)), 1);
     let began = Instant::now();
@@ -276,7 +268,7 @@ async fn a_late_request_takes_no_lock_that_was_given_back() -> Result<(), Failur
 /// finds nothing, as it would behind the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_does_not_claim_a_lock_that_was_broken() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     let guard = kv.new_lock("l").ttl(MINUTE).acquire().await?;
     let token = guard.token();
     front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(4)), 1);
@@ -293,7 +285,7 @@ async fn a_release_does_not_claim_a_lock_that_was_broken() -> Result<(), Failure
 /// since: it may have been renewed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_answer_ends_nothing() -> Result<(), Failure> {
-    let (_node, front, kv, other) = behind_front().await?;
+    let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     let ttl = Duration::from_secs(3);
     let lease = other.lease(ttl).await?;
     other.put("a", "").lease(&lease).await?;

@@ -108,11 +108,11 @@ impl Attempt {
             // An earlier attempt, whose answer was lost, gave the lock back.
             Err(found) => found.as_ref().is_some_and(is_as_left),
         };
-        match was_held {
+        if was_held && self.is_held_for_certain() {
             // It was given back before the lock's end for certain.
-            true if self.is_held_for_certain() => Ok(true),
-            _ => Err(unknown_whether("whether the lock was held until then is not known")),
+            return Ok(true);
         }
+        Err(unknown_whether("whether the lock was held until then is not known"))
     }
 
     /// Has the record refuse every request for the lock that may still be on its way, unless

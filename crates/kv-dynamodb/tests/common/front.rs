@@ -1,7 +1,9 @@
 //! A proxy in front of the emulator, which counts requests by operation, and answers some in its
 //! place.
 
+use super::{Node, config, single};
 use aws_sdk_dynamodb::primitives::{DateTime, DateTimeFormat};
+use kv_core::Kv;
 use kv_testsuite::Failure;
 use std::{
     collections::BTreeMap,
@@ -57,6 +59,21 @@ pub struct Front {
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a server and a front, and opens a store through it on a new table.
+pub async fn behind_front(table: &str) -> Result<(Node, Front, Kv), Failure> {
+    let node = single().await?;
+    let front = Front::new(node.address).await?;
+    let kv = config(front.address, table).create(true).open().await?;
+    Ok((node, front, kv))
+}
+
+/// Does the same, and opens the store once more, beside the front.
+pub async fn behind_front_and_beside(table: &str) -> Result<(Node, Front, Kv, Kv), Failure> {
+    let (node, front, kv) = behind_front(table).await?;
+    let other = node.config(table).open().await?;
+    Ok((node, front, kv, other))
 }
 
 impl Front {
