@@ -1,17 +1,16 @@
 //! A file whose store could not be opened again after an error of its disk.
 
-use super::{Opened, Panics, TEN, TTL, opened};
+use super::{Opened, Panics, TEN, TTL, held, opened};
 use crate::{
     config::Config,
     engine::format::{COUNTER, DATA, LEASES, LOCKS, META},
 };
-use kv_core::{Error, ErrorKind, Result, driver::Deadline};
+use kv_core::{Error, ErrorKind, Result};
 use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
 use std::{
     fs::{self, File},
     io,
     path::PathBuf,
-    sync::mpsc,
 };
 
 impl Opened {
@@ -130,14 +129,7 @@ async fn guards_and_leases_of_a_writer_that_panicked_are_lost() -> Result<()> {
     let kv = config.clone().open().await?;
     let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
     let lease = kv.lease(TTL).await?;
-    // Its answer is dropped by the writer, since nobody waits for it.
-    let (go_on, wait) = mpsc::channel::<()>();
-    let held = client.engine()?.write(Deadline::after(TTL), 0, move |_| {
-        let _ = wait.recv();
-        Ok(Ok(Panics))
-    });
-    assert_eq!(held.await.err().expect("it is held").kind(), ErrorKind::OutcomeUnknown);
-    drop(go_on);
+    drop(held(client.engine()?, Panics).await);
     let other = config.open();
     let soon = TTL * 20;
     tokio::time::timeout(soon, guard.lost()).await.expect("another one may hold it");

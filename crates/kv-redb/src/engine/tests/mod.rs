@@ -55,6 +55,18 @@ async fn put(engine: Arc<Engine>, name: &'static str, within: Duration) -> Resul
     engine.write(Deadline::after(within), 1, put).await
 }
 
+/// Has the writer stand still in a job until the sender is dropped. Nobody waits for the job's end, and
+/// the writer drops the answer.
+async fn held<T: Send + 'static>(engine: &Engine, answer: T) -> mpsc::Sender<()> {
+    let (go_on, wait) = mpsc::channel();
+    let held = engine.write(Deadline::after(TTL), 0, move |_| {
+        let _ = wait.recv();
+        Ok(Ok(answer))
+    });
+    assert_eq!(held.await.err().expect("it is held").kind(), ErrorKind::OutcomeUnknown);
+    go_on
+}
+
 /// An answer that nobody takes, and whose end is a panic.
 struct Panics;
 
@@ -71,13 +83,7 @@ async fn a_writer_that_panics_frees_its_file() -> Result<()> {
     let client = super::open(options()).await?;
     let engine = client.engine()?.clone();
     put(engine.clone(), "first", LONG).await?;
-    let (go_on, wait) = mpsc::channel::<()>();
-    let held = engine.write(Deadline::after(TTL), 0, move |_| {
-        let _ = wait.recv();
-        Ok(Ok(Panics))
-    });
-    assert_eq!(held.await.err().expect("it is held").kind(), ErrorKind::OutcomeUnknown);
-    drop(go_on);
+    drop(held(&engine, Panics).await);
     let mut gone = engine.gone.subscribe();
     let ended = Deadline::after(LONG).limit(gone.wait_for(|gone| *gone)).await;
     assert!(ended.is_some_and(|ended| ended.is_ok()), "the writer's end is told");
@@ -99,12 +105,7 @@ async fn a_write_whose_deadline_passes_in_the_queue_is_never_done() -> Result<()
     // After this put the writer's thread has begun.
     put(engine.clone(), "first", LONG).await?;
     // The writer has this job, and stands still in it.
-    let (go_on, wait) = mpsc::channel::<()>();
-    let held = engine.write(Deadline::after(TTL), 0, move |_| {
-        let _ = wait.recv();
-        Ok(Ok(()))
-    });
-    assert_eq!(held.await.expect_err("it is held").kind(), ErrorKind::OutcomeUnknown);
+    let go_on = held(&engine, ()).await;
     // These wait behind it: one until its deadline, one until its caller leaves, one for as long
     // as it takes.
     let late = put(engine.clone(), "late", SHORT).await.expect_err("the writer is held");

@@ -1,14 +1,13 @@
 //! A runtime that stands still holds up no other one.
 
-use super::{LONG, TTL, put};
+use super::{LONG, held, put};
 use crate::config::Config;
-use kv_core::{ErrorKind, Result, driver::Deadline};
+use kv_core::Result;
 use std::{
     future::{Future, IntoFuture},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
     thread,
     time::Duration,
@@ -72,12 +71,7 @@ async fn writes_of_a_runtime_that_stands_still_hold_up_no_other_one() -> Result<
     let client = super::super::open(Config::new(folder.path().join("a.redb")).options()).await?;
     let engine = client.engine()?.clone();
     put(engine.clone(), "first", LONG).await?;
-    let (go_on, wait) = mpsc::channel::<()>();
-    let held = engine.write(Deadline::after(TTL), 0, move |_| {
-        let _ = wait.recv();
-        Ok(Ok(()))
-    });
-    assert_eq!(held.await.expect_err("it is held").kind(), ErrorKind::OutcomeUnknown);
+    let go_on = held(&engine, ()).await;
     // They fill the queue, and as many again wait for a place in it.
     let theirs = engine.clone();
     let stands = still(4_000, move || put(theirs.clone(), "theirs", LONG));
