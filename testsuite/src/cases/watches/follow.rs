@@ -103,7 +103,8 @@ impl Follower {
         }
     }
 
-    /// Reads until the key is told at this version or a newer one, and returns all that came.
+    /// Reads until the key is told at this version or a newer one, and returns the changes that
+    /// came. Another `Synced` is none: a backend may read again whenever it wants.
     pub(in crate::cases) async fn told(
         &mut self,
         key: &str,
@@ -113,19 +114,21 @@ impl Follower {
         while self.map.get(key).is_none_or(|entry| entry.version < version) {
             came.push(self.next().await?);
         }
+        came.retain(|event| *event != WatchEvent::Synced);
         Ok(came)
     }
 
-    /// Reads until the key is told to be gone, and returns all that came.
+    /// Reads until the key is told to be gone, and returns the changes that came.
     pub(in crate::cases) async fn gone(&mut self, key: &str) -> Result<Vec<WatchEvent>, Failure> {
         let mut came = Vec::new();
         while self.map.contains_key(key) {
             came.push(self.next().await?);
         }
+        came.retain(|event| *event != WatchEvent::Synced);
         Ok(came)
     }
 
-    /// Returns everything that is told of what happened before the call: writes this key, which
+    /// Returns every change that is told of what happened before the call: writes this key, which
     /// must be watched and nobody else's, and reads until it is told; twice, because changes that
     /// are told together may come in any order. The key's own events are left out.
     pub(in crate::cases) async fn rest(&mut self, kv: &Kv, key: &str) -> Result<Vec<WatchEvent>, Failure> {
@@ -134,7 +137,7 @@ impl Follower {
             let version = kv.put(key, "a mark").await?.version;
             came.extend(self.told(key, version).await?);
         }
-        came.retain(|event| event.key().is_none_or(|k| k.as_str() != key));
+        came.retain(|event| event.key().is_some_and(|k| k.as_str() != key));
         Ok(came)
     }
 
