@@ -42,20 +42,25 @@ use tracing::Instrument;
 /// first.await
 /// # }
 /// ```
-pub async fn apart<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+pub fn apart<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> impl Future<Output = Result<T>> + Send + 'static {
+    // It is boxed at once, so that it is no part of the futures of callers.
     let mut work = Box::pin(work);
-    if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
-        return answer;
-    }
-    let origin = Origin::current();
-    let work = async move { poll_fn(|cx| observe::poll(origin.as_ref(), work.as_mut(), cx)).await };
-    let task = tokio::spawn(work.in_current_span());
-    let _ends = AbortOnDrop::new(task.abort_handle());
-    match task.await {
-        Ok(answer) => answer,
-        Err(ended) => match ended.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(Error::new(ErrorKind::Closed, "the runtime ended meanwhile")),
-        },
+    async move {
+        if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+            return answer;
+        }
+        let origin = Origin::current();
+        let work = async move { poll_fn(|cx| observe::poll(origin.as_ref(), work.as_mut(), cx)).await };
+        let task = tokio::spawn(work.in_current_span());
+        let _ends = AbortOnDrop::new(task.abort_handle());
+        match task.await {
+            Ok(answer) => answer,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::new(ErrorKind::Closed, "the runtime ended meanwhile")),
+            },
+        }
     }
 }
