@@ -5,6 +5,7 @@ mod ends;
 mod holding;
 mod intermediary;
 mod restored;
+mod unpolled;
 mod waiting;
 mod watching;
 
@@ -36,6 +37,7 @@ cases! {
     "error.deadline/answers-lost": "every call ends within its deadline when only the answers are lost" => calls::silent_deadline,
     "error.deadline/server-stopped" (alone): "every call to a server that is down ends within its deadline" => calls::stopped_deadline,
     "error.deadline/server-paused" (alone): "every call to a server that hangs ends within its deadline" => calls::paused_deadline,
+    "error.deadline/unpolled-outage": "calls and watches that an outage has met, and that nobody polls, hold up no call after it" => unpolled::after_an_outage,
     "error.deadline/store": "the store keeps the deadline itself, also when nobody cuts it off" => calls::store_deadline,
     "close/link-frozen": "`close` ends within the deadline when the server does not answer, and loses the guards at once" => calls::frozen_close,
     "watch.survives/cut": "a watch goes on after its link was cut" => watching::survives_cut,

@@ -298,6 +298,11 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
         &["error.unknown/read-retried", "error.unknown/read-after-cut"],
     ),
     (
+        Net::ConnectsInCalls,
+        "a connection is made by the call that needs it, polled or not",
+        &["error.deadline/unpolled-outage"],
+    ),
+    (
         Net::TrustsSilence,
         "a silent connection is trusted for ever",
         &["watch.survives/dead-link", "lease.alive/dead-link"],

@@ -211,6 +211,9 @@ impl Wire {
                 return Ok(link.clone());
             }
         }
+        if self.has(Fault::ConnectsInCalls) {
+            return self.linked().await;
+        }
         let wire = self.clone();
         tokio::spawn(async move { wire.linked().await })
             .await
@@ -229,6 +232,10 @@ impl Wire {
         let made = made.map_err(|e| {
             Error::new(ErrorKind::Unavailable, "the server does not take connections").with_cause(e)
         })?;
+        if self.has(Fault::ConnectsInCalls) {
+            // What it says is not looked at.
+            let _ = made.ask(self.number(), Ask::Ping).next().await;
+        }
         Ok(link.insert(Arc::new(made)).clone())
     }
 

@@ -51,6 +51,8 @@ pub(crate) enum Fault {
     IgnoresDeadline,
     /// A read is asked once, whatever becomes of its connection.
     ReadsOnce,
+    /// A connection is made by the call that needs it, while all others wait for that.
+    ConnectsInCalls,
     /// A connection from which nothing comes is trusted for ever.
     TrustsSilence,
     /// A watch ends when nothing comes for a moment.

@@ -6,7 +6,7 @@ use kv_core::{
     Capabilities, Durability, Error, ErrorKind, ForeignKeys, Health, Linearizable, Locking, Result, TtlRange,
     Watching, backend::retry::RetrySafety, driver::Deadline,
 };
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// The most bytes of a value.
 const MOST_BYTES: usize = 8 << 20;
@@ -38,7 +38,7 @@ const FSYNC: [&str; 3] = ["GET", "appendfsync", "no-appendfsync-on-rewrite"];
 
 impl About {
     /// Asks the server.
-    pub(crate) async fn ask(client: &Client, deadline: Deadline) -> Result<Self> {
+    pub(crate) async fn ask(client: &Arc<Client>, deadline: Deadline) -> Result<Self> {
         let link = client.ask(RetrySafety::Read, deadline, |link| async move { Ok(link) }).await?.answer;
         let hello = client.command(deadline, "HELLO", &[]).await?;
         let version = match hello.0 {
@@ -161,7 +161,7 @@ impl About {
 }
 
 /// Warns of a password that the server does not ask for, since such a password protects nothing.
-pub(crate) async fn warn_of_needless_password(client: &Client) {
+pub(crate) async fn warn_of_needless_password(client: &Arc<Client>) {
     let server = match client.link().await {
         Ok(link) => link.address.clone(),
         Err(_) => return,

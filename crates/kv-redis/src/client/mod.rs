@@ -25,7 +25,7 @@ use fred::types::Value;
 use kv_core::{
     ErrorKind, Result,
     backend::{
-        ByRuntime, Mutex,
+        ByRuntime, Mutex, apart,
         retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
     },
     driver::Deadline,
@@ -92,21 +92,27 @@ impl Client {
     }
 
     /// Returns the connection for calls of this runtime.
-    pub(crate) async fn link(&self) -> Result<Arc<Link>, RequestError> {
+    pub(crate) async fn link(self: &Arc<Self>) -> Result<Arc<Link>, RequestError> {
         let place = self.here()?;
         if let Some(link) = place.standing()
             && link.stands().await
         {
             return Ok(link);
         }
+        // A task of its own: a call that is not polled would keep all others waiting for its turn.
+        let client = self.clone();
+        let linked = apart(async move { Ok(client.link_in_turn(&place).await) }).await;
+        linked.unwrap_or_else(|e| Err(RequestError::new(Effect::Refused, e)))
+    }
+
+    async fn link_in_turn(&self, place: &Place) -> Result<Arc<Link>, RequestError> {
         let _turn = place.connecting.lock().await;
         // The store may have been closed meanwhile.
         self.here()?;
         if let Some(link) = place.standing() {
             return Ok(link);
         }
-        // On the heap: it is rarely done, and would enlarge the future of every call.
-        let link = Arc::new(Box::pin(self.connect()).await?);
+        let link = Arc::new(self.connect().await?);
         load(&link).await?;
         // A store that was closed meanwhile has forgotten this place.
         *place.link.lock() = Some(link.clone());
@@ -207,7 +213,7 @@ impl Client {
     /// Makes one attempt. A server that answers anything meanwhile is waited for until the
     /// deadline.
     async fn attempt<T, F>(
-        &self,
+        self: &Arc<Self>,
         safety: RetrySafety,
         attempt: Attempt<'_, ()>,
         request: &impl Fn(Arc<Link>) -> F,
@@ -268,7 +274,7 @@ impl Client {
 
     /// Runs a request by the rules of [`retry`](kv_core::backend::retry).
     pub(crate) async fn ask<T, F>(
-        &self,
+        self: &Arc<Self>,
         safety: RetrySafety,
         deadline: Deadline,
         request: impl Fn(Arc<Link>) -> F,
@@ -308,7 +314,7 @@ impl Client {
 
     /// Runs a script.
     pub(crate) async fn run(
-        &self,
+        self: &Arc<Self>,
         safety: RetrySafety,
         deadline: Deadline,
         request: &Request,
@@ -319,7 +325,7 @@ impl Client {
 
     /// Sends a command of the server's that changes nothing.
     pub(crate) async fn command(
-        &self,
+        self: &Arc<Self>,
         deadline: Deadline,
         command: &'static str,
         arguments: &[&str],
