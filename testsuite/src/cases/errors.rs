@@ -228,7 +228,7 @@ async fn per_handle(t: Trial) -> Verdict {
 
 /// A program that works on each answer of many calls does not poll the others meanwhile.
 async fn unpolled(t: Trial) -> Verdict {
-    const CALLS: usize = 100;
+    const CALLS: usize = 400;
     let kv = t.open().await?;
     let gets = stream::iter(0..CALLS).map(|n| kv.get(format!("k/{n}")).into_future());
     let (mut gets, mut answers) = (gets.buffer_unordered(CALLS / 2), 0);

@@ -5,15 +5,19 @@ pub(crate) mod cancelled;
 pub(crate) mod change;
 pub(crate) mod clock;
 pub(crate) mod item;
+mod lane;
 mod login;
 pub(crate) mod open;
 mod sent;
 pub(crate) mod table;
 pub(crate) mod terms;
 
+pub(crate) use lane::Lane;
+
 use crate::{
     client::{
         clock::ServiceTime,
+        lane::Lanes,
         login::{Login, Refusals},
     },
     error::{Failure, closed},
@@ -30,49 +34,6 @@ use kv_core::{
     driver::Deadline,
 };
 use std::{fmt, future::Future, pin::pin, sync::Arc, time::Duration};
-use tokio::sync::Semaphore;
-
-/// The most requests of each lane that are under way at once in one runtime; each has a connection
-/// of its own.
-const MAX_CALLS: usize = 64;
-const MAX_KEEP_ALIVES: usize = 16;
-const MAX_LEASE_KEYS: usize = 32;
-
-/// The queues in which requests wait for their connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// Requests of calls.
-    Calls,
-    /// Requests that renew a lock or lease, or give it back: they never wait behind calls.
-    KeepAlive,
-    /// Requests for the keys of large leases, behind which no lock waits.
-    LeaseKeys,
-}
-
-/// The lanes of one runtime: requests of another one that stands still would keep their places.
-struct Lanes {
-    calls: Semaphore,
-    keep_alives: Semaphore,
-    lease_keys: Semaphore,
-}
-
-impl Lanes {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            calls: Semaphore::new(MAX_CALLS),
-            keep_alives: Semaphore::new(MAX_KEEP_ALIVES),
-            lease_keys: Semaphore::new(MAX_LEASE_KEYS),
-        })
-    }
-
-    fn of(&self, lane: Lane) -> &Semaphore {
-        match lane {
-            Lane::Calls => &self.calls,
-            Lane::KeepAlive => &self.keep_alives,
-            Lane::LeaseKeys => &self.lease_keys,
-        }
-    }
-}
 
 /// The parts that every attempt passes on its way to the service.
 struct Service {
@@ -188,10 +149,7 @@ impl Client {
 
     /// Refuses all requests that still wait in their lane.
     pub(crate) fn close(&self) {
-        for lanes in self.service.preferred().lanes.close() {
-            let Lanes { calls, keep_alives, lease_keys } = &*lanes;
-            [calls, keep_alives, lease_keys].into_iter().for_each(Semaphore::close);
-        }
+        self.service.preferred().lanes.close().iter().for_each(|lanes| lanes.close());
     }
 }
 
@@ -207,8 +165,8 @@ where
     F: Future<Output = Result<T, Failure>> + Send,
 {
     let Service { lanes, login } = attempt.server;
-    let lanes = lanes.here(Lanes::new).map_err(|e| RequestError::new(Effect::Refused, e))?;
-    let _slot = match before(attempt.deadline, lanes.of(lane).acquire()).await {
+    let lanes = lanes.here(|| Arc::new(Lanes::new())).map_err(|e| RequestError::new(Effect::Refused, e))?;
+    let _slot = match before(attempt.deadline, lanes.of(lane).wait()).await {
         Some(Ok(slot)) => slot,
         Some(Err(_)) => return Err(RequestError::new(Effect::Refused, closed())),
         None => return Err(Failure::silent(Effect::None, "free connection", attempt.deadline).into()),
