@@ -5,7 +5,7 @@ use crate::{
     names::in_recipe,
     patience::{backoff, ends},
 };
-use kv_core::{Entry, Error, ErrorKind, IntoKey, Key, Kv, Result, driver::Deadline};
+use kv_core::{Entry, Error, ErrorKind, IntoKey, Key, Kv, Result, backend::apart, driver::Deadline};
 use std::{fmt, ops::Range, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
 
@@ -93,6 +93,12 @@ impl IdBlocks {
     /// # Cancel safety
     /// A future that is dropped may leave a gap.
     pub async fn next(&self) -> Result<u64> {
+        let ids = self.clone();
+        // Others wait while it asks the store, polled or not.
+        apart(async move { ids.next_here().await }).await
+    }
+
+    async fn next_here(&self) -> Result<u64> {
         // Whoever waits while another asks the store has no more time than who asks.
         let deadline = Deadline::after(self.within);
         let block = deadline.limit(self.block.lock()).await;

@@ -5,7 +5,7 @@ mod session;
 
 use crate::{names::in_recipe, needs, patience::DEFAULT_TTL};
 use adding::Adding;
-use kv_core::{Error, IntoKey, Key, Kv, Result, driver::Deadline};
+use kv_core::{Error, IntoKey, Key, Kv, Result, backend::apart, driver::Deadline};
 use session::Session;
 use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
@@ -128,10 +128,16 @@ impl Counter {
         let name = self.name()?;
         let can = needs::transactions(&self.kv, OPERATIONS).and_then(|()| needs::leases(&self.kv, self.ttl));
         can.map_err(|e| self.in_call(e, Some(&name)))?;
-        let mut adding = Adding::new(&self.kv, &name, change, self.ttl, self.within / REQUESTS);
-        let added = Deadline::after(self.within).limit(adding.run(&self.session)).await;
-        let added = added.unwrap_or_else(|| Err(adding.out_of_time(self.within)));
-        added.map_err(|e| self.in_call(e, Some(&name)))
+        let counter = self.clone();
+        // Other changes of this counter wait for it, polled or not.
+        let added = apart(async move {
+            let Self { kv, ttl, within, session, .. } = &counter;
+            let mut adding = Adding::new(kv, &name, change, *ttl, *within / REQUESTS);
+            let added = Deadline::after(*within).limit(adding.run(session)).await;
+            let added = added.unwrap_or_else(|| Err(adding.out_of_time(*within)));
+            added.map_err(|e| counter.in_call(e, Some(&name)))
+        });
+        added.await
     }
 
     fn name(&self) -> Result<Key> {

@@ -12,7 +12,7 @@ use crate::{
     record::{self, Format},
 };
 use futures_core::future::BoxFuture;
-use kv_core::{Directory, Entry, ErrorKind, Guard, Result, WatchEvent, driver::Deadline};
+use kv_core::{Directory, Entry, ErrorKind, Guard, Result, WatchEvent, backend::apart, driver::Deadline};
 use std::{future::pending, sync::Arc, time::Duration};
 
 /// Waits until this candidate leads. While it waits it is registered, and it stands in the lock's
@@ -152,10 +152,14 @@ impl Term {
     #[doc(alias = "yield_to")]
     #[doc(alias = "hand_over")]
     pub async fn nominate(&self, candidate: &str, within: Duration) -> Result<bool> {
-        let seat = &self.0.seat;
-        let nominate = self.nominate_within(candidate, Deadline::after(within));
-        let nominated = until_lost(|| self.is_held(), self.lost(), nominate).await;
-        nominated.flatten().map_err(|e| seat.in_call(e))
+        let (term, candidate) = (self.another(), candidate.to_owned());
+        // Later nominations wait for it, polled or not.
+        let nominated = apart(async move {
+            let nominate = term.nominate_within(&candidate, Deadline::after(within));
+            let nominated = until_lost(|| term.is_held(), term.lost(), nominate).await;
+            nominated.flatten().map_err(|e| term.0.seat.in_call(e))
+        });
+        nominated.await
     }
 
     async fn nominate_within(&self, candidate: &str, deadline: Deadline) -> Result<bool> {

@@ -3,7 +3,10 @@
 use super::seat::Seat;
 use crate::patience::{backoff, ends, until_lost};
 use futures_core::future::BoxFuture;
-use kv_core::{Error, ErrorKind, Fence, Guard, IntoValue, Key, Result, backend::Mutex};
+use kv_core::{
+    Error, ErrorKind, Fence, Guard, IntoValue, Key, Result,
+    backend::{Mutex, apart},
+};
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::sync::Mutex as Turn;
 
@@ -162,14 +165,18 @@ impl Term {
     /// # Ok(()) }
     /// ```
     pub async fn proclaim(&self, value: impl IntoValue) -> Result<()> {
-        let value = value.into_value();
-        let Office { seat, fence, change, .. } = &*self.0;
-        let mut change = change.lock().await;
-        // It is counted first: a number whose write was dropped is not used again.
-        *change += 1;
-        let said = seat.say(fence, *change, &value);
-        let said = until_lost(|| self.is_held(), self.lost(), said).await;
-        said.flatten().map_err(|e| seat.in_call(e))
+        let (term, value) = (self.another(), value.into_value());
+        // Later values wait for it, polled or not.
+        let said = apart(async move {
+            let Office { seat, fence, change, .. } = &*term.0;
+            let mut change = change.lock().await;
+            // It is counted first: a number whose write was dropped is not used again.
+            *change += 1;
+            let said = seat.say(fence, *change, &value);
+            let said = until_lost(|| term.is_held(), term.lost(), said).await;
+            said.flatten().map_err(|e| seat.in_call(e))
+        });
+        said.await
     }
 
     /// Ends the term, so that the next candidate leads, and returns whether this one still led.
