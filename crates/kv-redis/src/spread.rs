@@ -19,7 +19,10 @@ use futures::{
 };
 use kv_core::{
     Capabilities, Directory, Entry, Error, ErrorKind, Health, Item, Key, Result, WatchEvent,
-    backend::{retry::RetrySafety, stream as stream_of},
+    backend::{
+        retry::{RetrySafety, outcome_unknown},
+        stream as stream_of,
+    },
     driver::{
         Batch, Cursor, Deadline, ListOptions, LockPage, Page, ReadOptions, Target, WatchOptions, WatchStream,
         WriteOptions,
@@ -189,7 +192,7 @@ impl Spread {
     /// Deletes the first keys below a directory, of all parts at once.
     pub(crate) async fn delete_tree(&self, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
         let parts = self.parts.iter().map(|part| tree::delete_tree(&part.core, directory, options));
-        let batches = try_join_all(parts).await?;
+        let batches = all_done(join_all(parts).await, |batch| batch.deleted != Some(0))?;
         let deleted = batches.iter().filter_map(|batch| batch.deleted).sum();
         Ok(Batch { deleted: Some(deleted), next: batches.into_iter().find_map(|batch| batch.next) })
     }
@@ -215,7 +218,7 @@ impl Spread {
     /// Adopts the changes of other tools, in all parts at once.
     pub(crate) async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
         let parts = self.parts.iter().map(|part| adopt::adopt(&part.core, directory, options));
-        Ok(try_join_all(parts).await?.into_iter().sum())
+        Ok(all_done(join_all(parts).await, |adopted| *adopted > 0)?.into_iter().sum())
     }
 
     /// Returns the health of the servers.
@@ -237,6 +240,18 @@ impl Spread {
         let closed = join_all(self.parts.iter().map(|part| part.close())).await;
         closed.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
+}
+
+/// Returns what a write did in all parts, or its first error: of unknown outcome where another part
+/// did something, or may have.
+fn all_done<T>(parts: Vec<Result<T>>, did: impl Fn(&T) -> bool) -> Result<Vec<T>> {
+    let is_done = |part: &Result<T>| match part {
+        Ok(done) => did(done),
+        Err(e) => e.kind() == ErrorKind::OutcomeUnknown,
+    };
+    let may_be_done = parts.iter().any(is_done);
+    let all: Result<Vec<T>> = parts.into_iter().collect();
+    all.map_err(|e| if may_be_done { outcome_unknown(e) } else { e })
 }
 
 /// Returns the cursor of a step through all names of a part. No other cursor begins as it does.

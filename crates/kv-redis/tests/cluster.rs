@@ -56,6 +56,27 @@ async fn a_spread_store_is_opened_by_its_own_number_of_parts_alone() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tree_of_which_a_part_may_not_go_is_of_unknown_outcome() -> Result<(), Failure> {
+    let cluster = Cluster::start("redis", 5000).await?;
+    let kv = kv_redis::open(&format!("{}app/?spread=2", cluster.url())).await?;
+    for n in 0..32 {
+        kv.put(format!("k{n}"), "v").await?;
+    }
+    for node in &cluster.0 {
+        node.resp().await?.say("ACL SETUSER default resetkeys ~{app/00}*").await?;
+    }
+    let e = kv.delete_tree("").await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "{e}");
+    for node in &cluster.0 {
+        node.resp().await?.say("ACL SETUSER default allkeys").await?;
+    }
+    let left = kv.list("").keys().await?.len();
+    assert!((1..32).contains(&left), "{left} are left");
+    assert_eq!(kv.delete_tree("").await?, Some(left as u64));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_master_is_paused() -> Result<(), Failure> {
     let cluster = Cluster::start("redis", 1000).await?;
     let master = cluster.owner("{app/}").await?;

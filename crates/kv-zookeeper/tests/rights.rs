@@ -1,4 +1,4 @@
-//! Locks whose rights are withdrawn while they are held.
+//! Rights that are withdrawn: of locks that are held, and of a part of a tree.
 
 mod common;
 
@@ -35,12 +35,15 @@ impl Scene {
 
     /// Withdraws the right to delete contenders from the queue.
     async fn withdraw(&self) -> Result<(), Failure> {
-        let all_but_delete = Permission::CREATE | Permission::READ | Permission::WRITE | Permission::ADMIN;
-        self.allow(all_but_delete).await
+        self.allow(all_but_delete()).await
     }
 
     async fn allow(&self, rights: Permission) -> Result<(), Failure> {
-        Ok(self.tool.set_acl(LINE, &[Acl::new(rights, AuthId::anyone())], None).await.map(drop)?)
+        self.allow_at(LINE, rights).await
+    }
+
+    async fn allow_at(&self, path: &str, rights: Permission) -> Result<(), Failure> {
+        Ok(self.tool.set_acl(path, &[Acl::new(rights, AuthId::anyone())], None).await.map(drop)?)
     }
 
     async fn is_free(&self) -> Result<(), Failure> {
@@ -64,6 +67,10 @@ impl Scene {
         self.kv.close().await?;
         Ok(self.observer.close().await?)
     }
+}
+
+fn all_but_delete() -> Permission {
+    Permission::CREATE | Permission::READ | Permission::WRITE | Permission::ADMIN
 }
 
 async fn refused(guard: Guard) -> Result<(), Failure> {
@@ -157,5 +164,24 @@ async fn who_waits_on_the_session_of_a_refused_release_takes_another() -> Result
     scene.allow(Permission::ALL).await?;
     assert!(next.release().await?);
     scene.is_free().await?;
+    scene.end().await
+}
+
+/// What lies beside it is deleted, which an error of one key must not hide.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_of_which_a_part_may_not_go_is_of_unknown_outcome() -> Result<(), Failure> {
+    let scene = Scene::begin().await?;
+    // These need several requests, the last one of which has the key that stays.
+    let others = (0..300).map(|n| format!("a/c/{n:03}"));
+    for key in others.chain(["a/b/stays".to_owned()]) {
+        scene.kv.put(key, "v").await?;
+    }
+    scene.allow_at("/rights/a/b", all_but_delete()).await?;
+    let e = scene.kv.delete_tree("a").await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "{e}");
+    let left = scene.kv.list("").keys().await?;
+    assert_eq!(left.iter().map(kv_core::Key::as_str).collect::<Vec<_>>(), ["a/b/stays"]);
+    let e = scene.kv.delete_tree("a/b").await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
     scene.end().await
 }

@@ -13,7 +13,7 @@ use crate::{
 use fred::types::Value;
 use kv_core::{
     Directory, Key, Result,
-    backend::retry::RetrySafety,
+    backend::retry::{RetrySafety, outcome_unknown},
     driver::{Deadline, WriteOptions},
 };
 
@@ -23,14 +23,23 @@ const BATCH: usize = 500;
 /// Adopts the changes below a directory: looks at all names on the server for new values, and at
 /// all noted keys for those that are gone. Returns the number of keys that were noted.
 pub(crate) async fn adopt(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<u64> {
+    let mut adopted = 0;
+    match note_all(core, directory, options.deadline, &mut adopted).await {
+        Err(e) if adopted > 0 => Err(outcome_unknown(e)),
+        done => done.map(|()| adopted),
+    }
+}
+
+/// Does what `adopt` does, and counts the keys that were noted.
+async fn note_all(core: &Core, directory: &Directory, deadline: Deadline, adopted: &mut u64) -> Result<()> {
     // This comes first: a server that was made a replica refuses it, and would not refuse a
     // `SCAN`.
-    forget(core, directory, options.deadline).await?;
-    let (mut cursor, mut adopted) = ("0".to_owned(), 0);
+    forget(core, directory, deadline).await?;
+    let mut cursor = "0".to_owned();
     let pattern = core.names.pattern(directory);
     loop {
         let scan = [&cursor, "MATCH", &pattern, "COUNT", "1000", "TYPE", "string"];
-        let mut answer = core.client.command(options.deadline, "SCAN", &scan).await?.list()?;
+        let mut answer = core.client.command(deadline, "SCAN", &scan).await?.list()?;
         cursor = next(&mut answer)?.text()?;
         let mut keys = Vec::new();
         for name in next(&mut answer)?.list()? {
@@ -38,19 +47,17 @@ pub(crate) async fn adopt(core: &Core, directory: &Directory, options: &WriteOpt
             keys.extend(core.names.parse(&name).filter(|key| key.is_below(directory) && !key.is_internal()));
         }
         for keys in keys.chunks(BATCH) {
-            adopted += note(core, keys, options.deadline).await?;
+            note(core, keys, deadline, adopted).await?;
         }
         if cursor == "0" {
             break;
         }
     }
-    tell_again(core, directory, options.deadline).await?;
-    Ok(adopted)
+    tell_again(core, directory, deadline).await
 }
 
-/// Notes the values of these keys, and returns how many were noted.
-async fn note(core: &Core, mut keys: &[Key], deadline: Deadline) -> Result<u64> {
-    let mut adopted = 0;
+/// Notes the values of these keys, and counts those that were noted.
+async fn note(core: &Core, mut keys: &[Key], deadline: Deadline, adopted: &mut u64) -> Result<()> {
     while !keys.is_empty() {
         let names = keys.iter().map(|key| core.names.key(key.as_str()));
         let arguments = keys.iter().map(|key| Value::from(key.as_str()));
@@ -58,11 +65,11 @@ async fn note(core: &Core, mut keys: &[Key], deadline: Deadline) -> Result<u64> 
         // A repeat finds the keys noted, and counts them all the same.
         let answer = core.run(RetrySafety::Repeatable, deadline, &script::ADOPT, names, arguments).await?;
         let mut answer = answer.list()?;
-        adopted += next(&mut answer)?.unsigned()?;
+        *adopted += next(&mut answer)?.unsigned()?;
         let looked_at = usize::try_from(next(&mut answer)?.unsigned()?).unwrap_or(usize::MAX);
         keys = &keys[looked_at.clamp(1, keys.len())..];
     }
-    Ok(adopted)
+    Ok(())
 }
 
 /// Lists the directory: a listing publishes and forgets the keys that are noted and missing.

@@ -10,7 +10,7 @@ use crate::{
 };
 use kv_core::{
     Directory, Key, Result,
-    backend::retry::RetrySafety,
+    backend::retry::{RetrySafety, outcome_unknown},
     driver::{Batch, Cursor, Deadline, Expect, ReadOptions, WriteOptions},
 };
 use std::collections::BTreeSet;
@@ -54,26 +54,37 @@ pub(crate) async fn delete_tree(
         if has_more { cut.push(node) } else { whole.push(node) }
     }
     forget(core, &whole);
+    let deleted = delete(core, &whole, &cut, deadline).await?;
+    clear_all(core, &left, deadline).await;
+    Ok(Batch { deleted: Some(deleted), next })
+}
+
+/// Deletes these nodes, and the keys of those that may have to stay. Returns the number of deleted
+/// keys.
+async fn delete(core: &Core, whole: &[Visited], cut: &[Visited], deadline: Deadline) -> Result<u64> {
+    // Where one is refused, others may be gone by then.
+    let refused = |is_one: bool| move |e| if is_one { e } else { outcome_unknown(e) };
     let parts: Vec<_> = whole.chunks(BATCH).collect();
-    let (mut deleted, done) = (0, at_once(core, &parts, deadline).await?);
+    let done = at_once(core, &parts, deadline).await.map_err(refused(parts.len() == 1))?;
+    let (mut deleted, refused) = (0, refused(whole.len() + cut.len() == 1));
     for (nodes, is_done) in parts.into_iter().zip(done) {
         if is_done {
             deleted += nodes.iter().filter(|node| node.node.is_key).count() as u64;
             continue;
         }
-        for (node, was_deleted) in nodes.iter().zip(one_by_one(core, nodes, deadline).await?) {
+        for (node, was_deleted) in nodes.iter().zip(one_by_one(core, nodes, deadline).await.map_err(refused)?)
+        {
             match was_deleted {
                 true => deleted += u64::from(node.node.is_key),
                 // Another client put something below it meanwhile.
-                false => deleted += one(core, node, deadline).await?,
+                false => deleted += one(core, node, deadline).await.map_err(refused)?,
             }
         }
     }
-    for node in &cut {
-        deleted += one(core, node, deadline).await?;
+    for node in cut {
+        deleted += one(core, node, deadline).await.map_err(refused)?;
     }
-    clear_all(core, &left, deadline).await;
-    Ok(Batch { deleted: Some(deleted), next })
+    Ok(deleted)
 }
 
 /// Forgets what is known of nodes that may be gone.
