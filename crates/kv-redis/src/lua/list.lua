@@ -16,7 +16,7 @@ local function add(key, note, value, left)
     items[at + 1], items[at + 2], items[at + 3], items[at + 4] = key, note, value, left
 end
 
-local batch = 256
+local batch, group = 256, 4
 while not is_whole and count < most and bytes < most_bytes and looked < 4096 do
     local asked = math.min(most - count, batch)
     local keys = call('ZRANGEBYLEX', index, from, to, 'LIMIT', 0, asked)
@@ -30,14 +30,17 @@ while not is_whole and count < most and bytes < most_bytes and looked < 4096 do
             break
         end
     end
-    local names, notes, found = {}, plain > 0 and call('HMGET', meta, unpack(keys, 1, plain)), nil
+    local names, notes = {}, plain > 0 and call('HMGET', meta, unpack(keys, 1, plain))
+    local found, first, last = nil, 1, 0
     for at = 1, plain do names[at] = prefix .. keys[at] end
     for at = 1, plain do
         local key, value = keys[at], nil
         if values then
-            local n = (at - 1) % lot + 1
-            if n == 1 then found = call('MGET', unpack(names, at, math.min(at + lot - 1, plain))) end
-            value = found[n]
+            if at > last then
+                first, last, group = at, math.min(at + group - 1, plain), math.min(2 * group, lot)
+                found = call('MGET', unpack(names, first, last))
+            end
+            value = found[at - first + 1]
         else
             value = is_string(names[at]) and ''
         end
