@@ -147,6 +147,6 @@ fn shared(text: &str) -> Value {
 /// Returns the deadline of one request of a renewal for this TTL. It ends before the renewal is
 /// given up, which is after a quarter of the TTL: so the renewal has time to turn from a silent
 /// connection to another one.
-pub(crate) fn renewal(ttl: Duration, each_request: Duration) -> Deadline {
-    Deadline::after(each_request.min(ttl / 5))
+pub(crate) fn renewal(ttl: Duration) -> Deadline {
+    Deadline::after(ttl / 5)
 }

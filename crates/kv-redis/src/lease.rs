@@ -28,11 +28,11 @@ async fn order(core: &Core, id: &str, deadline: Deadline, arguments: Vec<Value>)
 }
 
 /// Renews a lease and all its keys, step by step, until one and the same moment.
-async fn renew(core: &Core, id: &str, ttl: Duration, each: Duration, millis: &str) -> Result<()> {
+async fn renew(core: &Core, id: &str, ttl: Duration, millis: &str) -> Result<()> {
     let (mut till, mut from) = (String::new(), "0".to_owned());
     loop {
         let arguments = ["renew", millis, &till, &from].map(Value::from).into();
-        let answered = order(core, id, renewal(ttl, each), arguments).await?;
+        let answered = order(core, id, renewal(ttl), arguments).await?;
         let Some(answer) = answered.answer.some() else {
             let why = "the server ended it: its TTL passed, or it was deleted";
             return Err(Error::new(ErrorKind::LeaseLost, why));
@@ -78,7 +78,7 @@ pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOption
         let (core, id) = (core.clone(), id.clone());
         move || {
             let (core, id, millis) = (core.clone(), id.clone(), millis.clone());
-            async move { renew(&core, &id, ttl, each, &millis).await }
+            async move { renew(&core, &id, ttl, &millis).await }
         }
     });
     Ok(Leased { id: LeaseId::new(id), ttl, alive, revoke: undo })

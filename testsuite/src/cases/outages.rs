@@ -66,6 +66,7 @@ cases! {
     "lock.cancel/lost-place": "a place in line that a lost connection costs is taken anew" => holding::lost_place,
     "lock.survives/outage" (alone): "a wait in line rides out a server that hangs, restarts or is killed, and gets the lock in the end" => waiting::outage,
     "lease.alive/dead-link": "a lock and a lease outlive a connection that went silent for ever: a renewal that is not answered is sent by another" => holding::dead_link,
+    "lease.alive/short-deadline": "a lock and a lease of a handle whose deadline is shorter than an answer takes are kept alive" => holding::short_deadline,
     "lease.alive/short-cut": "a cut shorter than its TTL does not end a lease" => holding::lease_short_cut,
     "lease.alive/revoked-after-cut": "a lease is revoked, and a lock released, also right behind a cut" => holding::ended_after_cut,
     "lock.release/lost_answer": "a release whose answer is lost says that the lock was held, or `OutcomeUnknown`: never that others may have had it" => ends::lost_release,

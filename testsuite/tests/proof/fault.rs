@@ -280,6 +280,7 @@ pub(crate) const NET_FAULTS: &[(Net, &str, &[&str])] = &[
         "a lock is lost with the first renewal that fails",
         &["lock.known_loss/one-failure", "lease.alive/short-cut"],
     ),
+    (Net::RenewsLikeACall, "a renewal has the deadline of the handle", &["lease.alive/short-deadline"]),
     (
         Net::BelievesInLockForever,
         "a lock or lease is never lost",

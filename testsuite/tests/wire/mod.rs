@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     WatchEndsAtCut,
     /// A lock or lease is lost with the first renewal that fails.
     LosesLockAtFirstFailure,
+    /// A renewal has the deadline of the handle.
+    RenewsLikeACall,
     /// A lock or lease is never lost.
     BelievesInLockForever,
     /// Calls wait for their answers for ever.

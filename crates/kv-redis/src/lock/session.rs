@@ -273,7 +273,7 @@ impl Session {
         let (mut firsts, mut behind, mut soonest) = (HashMap::new(), HashMap::new(), None);
         let mut from = Some("0".to_owned());
         while let Some(cursor) = from {
-            let (asked, deadline) = (self.core.clock.now(), renewal(self.ttl, self.each_request));
+            let (asked, deadline) = (self.core.clock.now(), renewal(self.ttl));
             let step = step(&self.core, &self.id, deadline, "keep", self.ttl, cursor).await?;
             let Some(step) = step else {
                 let why = "the server ended the session: its TTL passed, or an administrator deleted it";

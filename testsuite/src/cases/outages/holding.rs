@@ -358,6 +358,31 @@ pub(super) async fn dead_link(t: Trial) -> Verdict {
     .await
 }
 
+/// The deadline of a handle is that of its calls, and of no renewal.
+pub(super) async fn short_deadline(t: Trial) -> Verdict {
+    leased(t, async |t, link, range| {
+        let (kv, way) = (link.kv.with_deadline(Duration::from_millis(400)), Duration::from_millis(300));
+        let ttl = range.grant(Duration::from_secs(6))?;
+        let lease = loop {
+            match kv.lease(ttl).await {
+                Err(e) if of_an_outage(&e) => {} // the machine is busy
+                lease => break lease?,
+            }
+        };
+        let guard = match t.capabilities().lock {
+            Some(_) => Some(kv.new_lock("l").ttl(lock_ttl(&t, ttl)).acquire().await?),
+            None => None,
+        };
+        link.proxy.delay(way);
+        tokio::time::sleep(guard.as_ref().map_or(ttl, |guard| guard.ttl().max(ttl)) * 3 / 2).await;
+        still_held("a lease over a link that is slower than its handle waits", &lease)?;
+        guard.map_or(Ok(()), |guard| {
+            still_held("a lock over a link that is slower than its handle waits", &guard)
+        })
+    })
+    .await
+}
+
 /// Cuts the link until the client has noticed it, and heals it.
 async fn cut_and_heal(kv: &Kv, proxy: &Proxy) -> Result<(), Failure> {
     proxy.cut().await;
