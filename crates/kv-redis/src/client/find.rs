@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 /// The time within which a server has to answer while the master is looked for: a link may die
 /// behind a log-in, and watches have no deadline of their own.
-const ANSWER: Duration = Duration::from_secs(3);
+pub(crate) const ANSWER: Duration = Duration::from_secs(3);
 
 /// The oldest major version that is supported: the first one with sharded channels.
 const OLDEST: u32 = 7;
