@@ -112,7 +112,8 @@
 //! delete is sent once; when the answer to a put is lost, one read tells whether its version,
 //! which no other write has, is there. At most 64 requests of a store are under way at once in each
 //! runtime, besides 16 that keep locks and leases, which never wait behind calls, and 32 for the
-//! keys of large leases. A put that was answered more than a second after it was sent is told what
+//! keys of large leases. Where none of them goes on, as in a program that has begun many and polls
+//! none of them, whoever asks gets a connection beyond. A put that was answered more than a second after it was sent is told what
 //! is left of its TTL.
 //!
 //! An answer counts as the service's when it has `x-amzn-RequestId`, `x-amz-crc32` or the type

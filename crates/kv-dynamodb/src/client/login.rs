@@ -1,24 +1,37 @@
 //! Keeps the credentials, which age: they are fetched anew once the service refuses the old ones.
 
-use crate::error::{Failure, Refusal};
-use aws_config::{BehaviorVersion, ConfigLoader, Region, identity::IdentityCache};
+use crate::{
+    client::clock::ServiceTime,
+    error::{Failure, Refusal},
+};
+use aws_config::{BehaviorVersion, ConfigLoader, Region};
 use aws_credential_types::{
     Credentials,
     provider::{ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future},
 };
 use aws_sdk_dynamodb::config::{ConfigBag, RuntimeComponents};
+use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::identity::{
-    IdentityFuture, ResolveCachedIdentity, SharedIdentityCache, SharedIdentityResolver,
+    IdentityFuture, ResolveCachedIdentity, SharedIdentityResolver,
 };
 use kv_core::{
     Error, ErrorKind,
-    backend::{ByRuntime, Mutex, retry::Effect},
+    backend::{ByRuntime, Mutex, apart, retry::Effect},
 };
 use std::{
     fmt,
     future::Future,
     sync::{Arc, MutexGuard},
+    time::{Duration, SystemTime},
 };
+use tokio::{sync::Mutex as Turn, time::timeout};
+
+/// Limits how long it may take to fetch credentials.
+const FETCH: Duration = Duration::from_secs(5);
+/// Credentials are fetched anew when they have less than this left.
+const EARLY: Duration = Duration::from_secs(10);
+/// Credentials that do not tell when they end are fetched anew after this time.
+const UNTOLD: Duration = Duration::from_secs(15 * 60);
 
 /// The credentials of one store, for calls and streams alike. Clones share them.
 #[derive(Clone)]
@@ -29,6 +42,7 @@ struct Inner {
     given: Option<Credentials>,
     region: Option<String>,
     profile: Option<String>,
+    time: ServiceTime,
     state: Mutex<State>,
 }
 
@@ -53,12 +67,27 @@ struct State {
 struct Place {
     /// Gives the credentials, from files and environment as they were when this provider was made.
     provider: Mutex<Option<SharedCredentialsProvider>>,
-    cache: SharedIdentityCache,
+    /// Holds the credentials that were fetched last, and the time until which they are used.
+    kept: Mutex<Option<(Credentials, SystemTime)>>,
+    fetching: Turn<()>,
 }
 
 impl Place {
     fn new() -> Arc<Self> {
-        Arc::new(Self { provider: Mutex::default(), cache: IdentityCache::lazy().build() })
+        Arc::new(Self { provider: Mutex::default(), kept: Mutex::default(), fetching: Turn::default() })
+    }
+
+    /// Returns the credentials, unless they are to be fetched anew.
+    fn fresh(&self, now: SystemTime) -> Option<Credentials> {
+        let kept = self.kept.lock();
+        kept.as_ref().filter(|(_, until)| now < *until).map(|(kept, _)| kept.clone())
+    }
+
+    fn keep(&self, credentials: &Credentials, now: SystemTime) {
+        let until = credentials
+            .expiry()
+            .map_or(now + UNTOLD, |end| end.checked_sub(EARLY).unwrap_or(SystemTime::UNIX_EPOCH));
+        *self.kept.lock() = Some((credentials.clone(), until));
     }
 }
 
@@ -76,9 +105,14 @@ pub(crate) fn loader(region: Option<&str>, profile: Option<&str>) -> ConfigLoade
 }
 
 impl Login {
-    pub(crate) fn new(given: Option<Credentials>, region: Option<String>, profile: Option<String>) -> Self {
+    pub(crate) fn new(
+        given: Option<Credentials>,
+        region: Option<String>,
+        profile: Option<String>,
+        time: ServiceTime,
+    ) -> Self {
         let state = State { round: 0, places: ByRuntime::new(), last: None };
-        Self(Arc::new(Inner { given, region, profile, state: Mutex::new(state) }))
+        Self(Arc::new(Inner { given, region, profile, time, state: Mutex::new(state) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -90,11 +124,33 @@ impl Login {
         self.state().places.here(Place::new).unwrap_or_else(|_| Place::new())
     }
 
+    fn now(&self) -> SystemTime {
+        TimeSource::now(&self.0.time)
+    }
+
+    /// Returns the credentials: given ones, those that were fetched before, or new ones.
     async fn credentials(&self) -> Result<Credentials, CredentialsError> {
         if let Some(given) = &self.0.given {
             return Ok(given.clone());
         }
         let place = self.place();
+        if let Some(fresh) = place.fresh(self.now()) {
+            return Ok(fresh);
+        }
+        // A task of its own: a call that is not polled would keep all others waiting for its turn.
+        let login = self.clone();
+        let fetched = apart(async move {
+            let _turn = place.fetching.lock().await;
+            if let Some(fresh) = place.fresh(login.now()) {
+                return Ok(Ok(fresh));
+            }
+            let late = |_| Err(CredentialsError::provider_timed_out(FETCH));
+            Ok(timeout(FETCH, login.fetch(&place)).await.unwrap_or_else(late))
+        });
+        fetched.await.unwrap_or_else(|e| Err(CredentialsError::unhandled(e)))
+    }
+
+    async fn fetch(&self, place: &Place) -> Result<Credentials, CredentialsError> {
         let there = place.provider.lock().clone();
         let provider = match there {
             Some(provider) => provider,
@@ -107,6 +163,7 @@ impl Login {
         };
         let credentials = provider.provide_credentials().await?;
         *place.provider.lock() = Some(provider);
+        place.keep(&credentials, self.now());
         self.state().last = Some(credentials.clone());
         Ok(credentials)
     }
@@ -191,11 +248,57 @@ impl ProvideCredentials for Login {
 impl ResolveCachedIdentity for Login {
     fn resolve_cached_identity<'a>(
         &'a self,
-        resolver: SharedIdentityResolver,
-        components: &'a RuntimeComponents,
-        bag: &'a ConfigBag,
+        _: SharedIdentityResolver,
+        _: &'a RuntimeComponents,
+        _: &'a ConfigBag,
     ) -> IdentityFuture<'a> {
-        let cache = self.place().cache.clone();
-        IdentityFuture::new(async move { cache.resolve_cached_identity(resolver, components, bag).await })
+        // The resolver would ask this one too.
+        IdentityFuture::new(async move { Ok(self.credentials().await?.into()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::poll;
+    use kv_core::backend::Clock;
+    use tokio::sync::Semaphore;
+
+    /// Gives credentials once it may.
+    #[derive(Debug)]
+    struct Slow(Arc<Semaphore>);
+
+    impl ProvideCredentials for Slow {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(async {
+                self.0.acquire().await.map_err(CredentialsError::unhandled)?.forget();
+                Ok(Credentials::new("id", "secret", None, None, "tests"))
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_that_nobody_polls_for_are_fetched_for_all() {
+        let (login, may) =
+            (Login::new(None, None, None, ServiceTime::new(Clock::system())), Arc::new(Semaphore::new(0)));
+        *login.place().provider.lock() = Some(SharedCredentialsProvider::new(Slow(may.clone())));
+        let mut first = Box::pin(login.credentials());
+        assert!(poll!(first.as_mut()).is_pending());
+        may.add_permits(1);
+        let second = timeout(FETCH, login.credentials()).await.expect("it waits for no other");
+        assert_eq!(second.expect("credentials"), first.await.expect("the same credentials"));
+    }
+
+    #[test]
+    fn credentials_are_used_until_shortly_before_their_end() {
+        let place = Place::new();
+        for (left, is_fresh) in [(EARLY * 2, true), (EARLY / 2, false)] {
+            let now = SystemTime::now();
+            place.keep(&Credentials::new("id", "secret", None, Some(now + left), "tests"), now);
+            assert_eq!(place.fresh(now).is_some(), is_fresh, "{left:?}");
+        }
     }
 }

@@ -232,7 +232,8 @@ mod tests {
             .build();
         let tables = aws_sdk_dynamodb::config::Builder::from(&shared).interceptor(Sending).build();
         let configs = Configs { tables, streams: aws_sdk_dynamodbstreams::Config::new(&shared) };
-        let (time, login) = (ServiceTime::new(Clock::system()), Login::new(None, None, None));
+        let time = ServiceTime::new(Clock::system());
+        let login = Login::new(None, None, None, time.clone());
         let client = Client::new(configs, "t".into(), time, login);
         let write = || async {
             let written = client.tables().delete_item().table_name("t").send().await;

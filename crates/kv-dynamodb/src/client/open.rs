@@ -29,7 +29,7 @@ pub(crate) struct Settings {
 /// the service.
 pub(crate) async fn open(settings: Settings, time: ServiceTime) -> Result<Client> {
     let Settings { table, region, endpoint, profile, credentials } = settings;
-    let login = Login::new(credentials, region.clone(), profile.clone());
+    let login = Login::new(credentials, region.clone(), profile.clone(), time.clone());
     // This crate decides how often a request is sent: the SDK would repeat those that must not be.
     let mut loader = loader(region.as_deref(), profile.as_deref())
         .retry_config(RetryConfig::disabled())
