@@ -11,6 +11,7 @@
 //! | pauses between attempts, and what is logged of an outage | [`Backoff`], [`Outage`] |
 //! | a mutex without poison, ids that nobody else has | [`Mutex`], [`unique`](unique()) |
 //! | what each runtime has for itself, such as a connection; whether a runtime has ended | [`ByRuntime`], [`Home`] |
+//! | how much is under way at once, in each runtime | [`Permits`] |
 //! | a runtime that stood still, which hears of ended connections before it writes | [`catch_up`](catch_up()) |
 //! | a stream made of an async block, without a task | [`stream`] |
 //! | a whole watch, out of what a server can list and tell | [`watch`] |
@@ -42,6 +43,7 @@ mod let_go;
 mod mutex;
 mod opening;
 mod outage;
+mod permits;
 pub mod queue;
 pub mod retry;
 mod sessions;
@@ -70,6 +72,7 @@ pub use let_go::LetGo;
 pub use mutex::Mutex;
 pub use opening::{in_open, opening};
 pub use outage::Outage;
+pub use permits::Permits;
 pub use sessions::{Session, Sessions, Use};
 pub use settings::{addresses, directory_prefix, half, login, whole_prefix};
 pub use stream::{Emit, stream};

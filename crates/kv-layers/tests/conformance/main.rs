@@ -69,6 +69,11 @@ fn limit() -> Limit {
     Limit::new().reads(8).writes(8).watches(4096)
 }
 
+/// Has all reads, and of the writes those that do not come alone, be tasks.
+fn little_limit() -> Limit {
+    Limit::new().reads(1).writes(2).watches(4096)
+}
+
 fn encrypt() -> Encrypt {
     Encrypt::new(&Keyring::new(1, [7; 32]))
 }
@@ -103,7 +108,7 @@ impl Harness for Layered {
         Ok(match self.tower {
             Tower::ReadOnly => kv.layer(ReadsThroughReadOnly),
             Tower::Prefix => kv.layer(Prefix::new(prefix)?),
-            Tower::Limit => kv.layer(limit()),
+            Tower::Limit => kv.layer(little_limit()),
             Tower::Encrypt => kv.layer(encrypt()).within(prefix)?,
             Tower::EncryptInLittleRoom => kv.layer(LittleRoom).layer(encrypt()).within(prefix)?,
             Tower::Chaos => kv.layer(chaos()),

@@ -17,9 +17,12 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::yield_now,
+};
 
-/// The key whose puts wait.
+/// The key whose puts wait, and whose gets are answered a moment later.
 pub(crate) const SLOW: &str = "slow";
 
 /// The counts and the gate that the test and the layer share.
@@ -122,6 +125,9 @@ impl Store for Counted {
     }
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
+        if key.as_str() == SLOW {
+            yield_now().await;
+        }
         self.below().get(key, options).await
     }
 

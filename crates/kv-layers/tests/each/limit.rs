@@ -1,7 +1,12 @@
 //! `Limit` has calls wait for their turn, and nothing that keeps a lock.
 
 use crate::below::{Below, SLOW};
-use futures::{StreamExt, future::join_all, poll, stream::FuturesUnordered};
+use futures::{
+    StreamExt,
+    future::join_all,
+    poll,
+    stream::{self, FuturesUnordered},
+};
 use kv_core::{ErrorKind, Kv, Result, backend::Clock};
 use kv_layers::Limit;
 use std::{pin::pin, time::Duration};
@@ -72,8 +77,60 @@ async fn calls_that_are_dropped_leave_their_places() -> Result<()> {
         drop(second);
         drop(first);
     }
-    assert_eq!(below.waiting(), 0);
     kv.put("a", "1").await?;
+    assert_eq!(below.waiting(), 0);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_nobody_polls_hold_up_no_other_one() -> Result<()> {
+    for most in [1, 2, 16] {
+        let (kv, _) = limited(Limit::new().reads(most)).await?;
+        let mut begun: Vec<_> = (0..64).map(|_| Box::pin(kv.get(SLOW).into_future())).collect();
+        for get in &mut begun {
+            assert!(poll!(get.as_mut()).is_pending());
+        }
+        kv.get("a").await?;
+        kv.get_many(["a", "b"]).await?;
+        kv.get(SLOW).await?;
+        for get in begun {
+            get.await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_reads_leaves_turns_to_the_body_of_its_loop() -> Result<()> {
+    let (kv, _) = limited(Limit::new().reads(16)).await?;
+    let gets = (0..200).map(|_| kv.get(SLOW).into_future());
+    let mut gets = stream::iter(gets).buffer_unordered(64);
+    while let Some(got) = gets.next().await {
+        got?;
+        kv.get(SLOW).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_that_nobody_polls_hold_up_no_other_one_and_the_limit_stays() -> Result<()> {
+    for most in [1, 4] {
+        let (kv, below) = limited(Limit::new().writes(most)).await?;
+        let mut begun: Vec<_> = (0..10).map(|_| Box::pin(kv.put(SLOW, "").into_future())).collect();
+        for put in &mut begun {
+            assert!(poll!(put.as_mut()).is_pending());
+        }
+        assert_eq!(below.waiting(), most);
+        for _ in 0..10 {
+            below.go();
+        }
+        kv.put("a", "1").await?;
+        kv.delete("a").await?;
+        for put in begun {
+            put.await?;
+        }
+        assert_eq!((below.most(), below.waiting()), (most, 0));
+    }
     Ok(())
 }
 

@@ -12,15 +12,15 @@ use super::{
     options::Options,
     state::{Shared, State},
     time::Time,
-    turns::Turns,
 };
 use crate::error;
 use kv_core::{
     Error, ErrorKind, Result,
-    backend::{Hub, Instant, Mutex, unique},
+    backend::{Hub, Instant, Mutex, Permits, unique},
     driver::Deadline,
 };
 use std::{
+    future::ready,
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
@@ -67,9 +67,9 @@ pub(crate) struct Engine {
     /// Counts how often the writer has looked whether the file still serves.
     pub(super) looked: watch::Sender<u64>,
     /// Limits the reads on threads of the pool that run at the same time.
-    pub(super) readers: Turns,
+    pub(super) readers: Permits,
     /// Limits the jobs in the queue.
-    places: Turns,
+    places: Permits,
     jobs: mpsc::UnboundedSender<Queued>,
     pub(super) living: Shared,
     pub(super) stop: Notify,
@@ -111,8 +111,8 @@ impl Engine {
             database: RwLock::new(Ok(database)),
             look: Notify::new(),
             looked: watch::Sender::new(0),
-            readers: Turns::new(readers),
-            places: Turns::new(QUEUE),
+            readers: Permits::new(readers),
+            places: Permits::new(QUEUE),
             jobs,
             living: state.shared(),
             stop: Notify::new(),
@@ -146,11 +146,20 @@ impl Engine {
         work: impl FnOnce(&mut Batch<'_>) -> Done<T> + Send + 'static,
     ) -> Result<T> {
         let (job, ticket, answer) = job::job(size, work);
-        let Some(place) = deadline.limit(self.places.take()).await else {
-            return Err(error::not_begun(deadline));
+        let queued = |place| Queued { job, place: Some(place) };
+        let sent = match self.places.at_once() {
+            Some(place) => Some(self.jobs.send(queued(place)).is_ok()),
+            None => {
+                // Whoever gets a place has to use it: the caller may poll something else.
+                let jobs = self.jobs.clone();
+                let send = move |place| ready(Ok(jobs.send(queued(place)).is_ok()));
+                self.places.apart(deadline, send).await?
+            }
         };
-        if self.jobs.send(Queued { job, place: place.ok() }).is_err() {
-            return Err(self.why_ended());
+        match sent {
+            Some(true) => {}
+            Some(false) => return Err(self.why_ended()),
+            None => return Err(error::not_begun(deadline)),
         }
         match deadline.limit(answer).await {
             Some(Ok(answer)) => answer,

@@ -25,7 +25,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod time;
-mod turns;
 mod writer;
 
 pub(crate) use batch::{Asked, Batch, Done, Lives};

@@ -67,20 +67,26 @@ impl Engine {
             loop {
                 looked.borrow_and_update();
                 let (engine, work) = (self.clone(), work.clone());
-                let permit = self.readers.take().await;
-                let once = move || {
-                    // The permit is given back when the read has ended, also when its caller is
-                    // gone.
-                    let _permit = permit;
-                    error::caught(&engine.path, || {
-                        let found = engine.snapshot().and_then(|snapshot| {
-                            engine.warm(&snapshot);
-                            work(&snapshot)
-                        });
-                        Ok(found)
+                let once = move |permit| {
+                    blocking(move || {
+                        // The permit is given back when the read has ended, also when its caller
+                        // is gone.
+                        let _permit = permit;
+                        error::caught(&engine.path, || {
+                            let found = engine.snapshot().and_then(|snapshot| {
+                                engine.warm(&snapshot);
+                                work(&snapshot)
+                            });
+                            Ok(found)
+                        })
                     })
                 };
-                let failed = match blocking(once).await? {
+                let found = match self.readers.at_once() {
+                    Some(permit) => Some(once(permit).await?),
+                    None => self.readers.apart(deadline, once).await?,
+                };
+                let Some(found) = found else { return Err(error::no_answer(deadline)) };
+                let failed = match found {
                     Ok(value) => return Ok(value),
                     Err(Reading::Refused(e)) => return Err(e),
                     Err(Reading::Failed(e)) => e,

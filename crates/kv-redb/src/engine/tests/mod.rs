@@ -7,6 +7,7 @@ mod moments;
 mod queued;
 mod standing;
 mod trees;
+mod unpolled;
 
 use super::{Asked, Batch, Client, Done, Engine, Lives};
 use crate::config::Config;

@@ -1,9 +1,11 @@
 //! `Limit`: how many calls are under way at once.
 
+mod class;
+
 use crate::events;
+use class::{Class, enter, in_turn};
 use kv_core::{
-    Bytes, Capabilities, Directory, Entry, Error, ErrorKind, Fence, Health, Holder, Key, Result, Written,
-    backend::ByRuntime,
+    Bytes, Capabilities, Directory, Entry, Fence, Health, Holder, Key, Result, Written,
     driver::{
         Acquired, Batch, Cursor, Deadline, Decision, Expect, Layer, LeaseOptions, Leased, ListOptions,
         LockOptions, LockPage, Page, PutOptions, ReadOptions, Store, Target, Transaction, WatchOptions,
@@ -11,10 +13,6 @@ use kv_core::{
     },
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
 
 /// A layer that lets so many reads, writes and watches be under way at once, and has the others
 /// wait for their turn, in the order in which they came. A class that is not limited is let
@@ -36,6 +34,10 @@ use tokio::{
 /// handle has so many permits, too: one that stands still in the middle of calls keeps its own, and
 /// those of the others go on.
 ///
+/// A read or a write that was begun and that nobody polls, such as those of a stream whose reader
+/// does something else, holds up no other one: those that their callers poll have at most half of
+/// the permits. The others wait for theirs, and hold them, in tasks of their own.
+///
 /// # Capabilities
 /// It changes none of them.
 ///
@@ -44,11 +46,14 @@ use tokio::{
 /// before the permit, for a write too, since nothing was sent.
 ///
 /// # Cancel safety
-/// A call that is dropped leaves its place, or gives its permit back.
+/// A call that is dropped leaves its place, or gives its permit back; one that is a task does so a
+/// moment later.
 ///
 /// # Cost
-/// A free permit costs a look at those of the runtime, and no allocation but for watches: a box for
-/// each.
+/// Where less than half of the permits are taken, one costs a look at those of the runtime, and no
+/// allocation but for watches: a box for each. Other calls, and all of a class with one permit, have
+/// copies of their arguments, and a task if they are not answered at once. A value is shared, and
+/// not copied.
 ///
 /// # Example
 /// ```
@@ -113,50 +118,6 @@ impl Layer for Limit {
     }
 }
 
-/// The permits of one class of calls.
-#[derive(Debug)]
-struct Class {
-    name: &'static str,
-    most: usize,
-    permits: ByRuntime<Arc<Semaphore>>,
-    /// Those for whoever calls from outside of any runtime.
-    outside: Arc<Semaphore>,
-}
-
-impl Class {
-    fn new(name: &'static str, most: usize) -> Self {
-        let most = most.clamp(1, Semaphore::MAX_PERMITS);
-        Self { name, most, permits: ByRuntime::new(), outside: Arc::new(Semaphore::new(most)) }
-    }
-
-    fn here(&self) -> Result<Arc<Semaphore>> {
-        match Handle::try_current() {
-            Ok(_) => self.permits.here(|| Arc::new(Semaphore::new(self.most))),
-            Err(_) => Ok(self.outside.clone()),
-        }
-    }
-
-    fn close(&self) {
-        self.permits.close().iter().chain([&self.outside]).for_each(|permits| permits.close());
-    }
-}
-
-/// Waits for a permit, as long as the call has time.
-async fn enter(class: Option<&Class>, deadline: Deadline) -> Result<Option<OwnedSemaphorePermit>> {
-    let Some(class) = class else { return Ok(None) };
-    match deadline.limit(class.here()?.acquire_owned()).await {
-        Some(Ok(permit)) => Ok(Some(permit)),
-        Some(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store was closed")),
-        None => {
-            let Class { name, most, .. } = class;
-            let why = format!(
-                "no turn within {deadline}: {most} {name} were under way all the time, which is the most that the layer `Limit` allows; nothing was sent"
-            );
-            Err(Error::new(ErrorKind::Timeout, why))
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Limited {
     inner: Arc<dyn Store>,
@@ -170,14 +131,6 @@ impl Limited {
     fn below(&self) -> &dyn Store {
         self.inner.as_ref()
     }
-
-    async fn reading(&self, deadline: Deadline) -> Result<Option<OwnedSemaphorePermit>> {
-        enter(self.reads.as_ref(), deadline).await
-    }
-
-    async fn writing(&self, deadline: Deadline) -> Result<Option<OwnedSemaphorePermit>> {
-        enter(self.writes.as_ref(), deadline).await
-    }
 }
 
 #[async_trait]
@@ -188,18 +141,15 @@ impl Store for Limited {
     }
 
     async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>> {
-        let _permit = self.reading(options.deadline).await?;
-        self.below().get(key, options).await
+        in_turn!(self.reads, options.deadline, |below, key, options| below.get(key, options))
     }
 
     async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions) -> Result<Written> {
-        let _permit = self.writing(options.deadline).await?;
-        self.below().put(key, value, expect, options).await
+        in_turn!(self.writes, options.deadline, |below, key, options| below.put(key, value, expect, options))
     }
 
     async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool> {
-        let _permit = self.writing(options.deadline).await?;
-        self.below().delete(key, expect, options).await
+        in_turn!(self.writes, options.deadline, |below, key, options| below.delete(key, expect, options))
     }
 
     async fn list(
@@ -208,12 +158,16 @@ impl Store for Limited {
         from: Option<&Cursor>,
         options: &ListOptions,
     ) -> Result<Page> {
-        let _permit = self.reading(options.read.deadline).await?;
-        self.below().list(directory, from, options).await
+        in_turn!(self.reads, options.read.deadline, |below, directory, options; from| {
+            below.list(directory, from, options)
+        })
     }
 
     async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream> {
-        let permit = enter(self.watches.as_ref(), Deadline::after(options.each_request)).await?;
+        let permit = match &self.watches {
+            Some(watches) => Some(watches.keep(Deadline::after(options.each_request)).await?),
+            None => None,
+        };
         let changes = self.below().watch(target, options).await?;
         Ok(match permit {
             // It is held as long as the stream that holds the function.
@@ -226,13 +180,11 @@ impl Store for Limited {
     }
 
     async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>> {
-        let _permit = self.reading(options.deadline).await?;
-        self.below().get_many(keys, options).await
+        in_turn!(self.reads, options.deadline, |below, keys, options| below.get_many(keys, options))
     }
 
     async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool> {
-        let _permit = self.reading(options.deadline).await?;
-        self.below().exists(key, options).await
+        in_turn!(self.reads, options.deadline, |below, key, options| below.exists(key, options))
     }
 
     async fn delete_tree(
@@ -241,31 +193,29 @@ impl Store for Limited {
         from: Option<&Cursor>,
         options: &WriteOptions,
     ) -> Result<Batch> {
-        let _permit = self.writing(options.deadline).await?;
-        self.below().delete_tree(directory, from, options).await
+        in_turn!(self.writes, options.deadline, |below, directory, options; from| {
+            below.delete_tree(directory, from, options)
+        })
     }
 
     async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision> {
-        let _permit = self.writing(options.deadline).await?;
-        self.below().transact(transaction, options).await
+        in_turn!(self.writes, options.deadline, |below, options| below.transact(transaction, options))
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-        let _permit = self.writing(options.deadline).await?;
-        self.below().lease(ttl, options).await
+        in_turn!(self.writes, options.deadline, |below, options| below.lease(ttl, options))
     }
 
     async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-        let _permit = match options.wait {
-            true => None,
-            false => self.writing(Deadline::after(options.each_request)).await?,
-        };
-        self.below().lock(name, options).await
+        if options.wait {
+            return self.below().lock(name, options).await;
+        }
+        let deadline = Deadline::after(options.each_request);
+        in_turn!(self.writes, deadline, |below, name, options| below.lock(name, options))
     }
 
     async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>> {
-        let _permit = self.reading(options.deadline).await?;
-        self.below().lock_holder(name, options).await
+        in_turn!(self.reads, options.deadline, |below, name, options| below.lock_holder(name, options))
     }
 
     async fn locks(
@@ -274,8 +224,9 @@ impl Store for Limited {
         from: Option<&Cursor>,
         options: &ReadOptions,
     ) -> Result<LockPage> {
-        let _permit = self.reading(options.deadline).await?;
-        self.below().locks(directory, from, options).await
+        in_turn!(self.reads, options.deadline, |below, directory, options; from| {
+            below.locks(directory, from, options)
+        })
     }
 
     async fn set_holder(
@@ -285,18 +236,17 @@ impl Store for Limited {
         value: Bytes,
         options: &WriteOptions,
     ) -> Result<bool> {
-        let _permit = self.writing(options.deadline).await?;
-        self.below().set_holder(name, fence, value, options).await
+        in_turn!(self.writes, options.deadline, |below, name, fence, options| {
+            below.set_holder(name, fence, value, options)
+        })
     }
 
     async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool> {
-        let _permit = self.writing(options.deadline).await?;
-        self.below().break_lock(name, token, options).await
+        in_turn!(self.writes, options.deadline, |below, name, options| below.break_lock(name, token, options))
     }
 
     async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64> {
-        let _permit = self.writing(options.deadline).await?;
-        self.below().adopt(directory, options).await
+        in_turn!(self.writes, options.deadline, |below, directory, options| below.adopt(directory, options))
     }
 
     async fn health(&self, options: &ReadOptions) -> Result<Health> {
