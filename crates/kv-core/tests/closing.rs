@@ -151,6 +151,19 @@ async fn a_wait_that_ends_in_an_outage_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_whose_time_is_over_takes_nothing_though_nobody_polls_it() {
+    let kv = kv_memory::open("memory://?clock=tokio").await.unwrap();
+    let held = kv.new_lock("l").acquire().await.unwrap();
+    let mut waits = pin!(kv.new_lock("l").acquire_within(SECOND));
+    assert!(poll!(waits.as_mut()).is_pending());
+    tokio::time::sleep(2 * SECOND).await; // its time passes
+    held.release().await.unwrap();
+    let next = kv.new_lock("l").acquire_within(SECOND).await.unwrap();
+    assert!(next.is_some(), "it was granted to one that no longer waits");
+    assert!(waits.await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_was_not_sent_says_so_though_its_time_is_over() {
     let kv = Kv::new(Troubled::new(&[]));
     let e = kv.delete("a").deadline(SECOND).await.unwrap_err();
@@ -237,6 +250,24 @@ fn a_runtime_that_ends_before_closing_has_begun_is_told() {
     let ended = runtime().block_on(async { tokio::time::timeout(10 * SECOND, kv.close()).await });
     let kind = ended.expect("closing ends").map_err(|e| e.kind());
     assert_eq!(kind, Err(ErrorKind::Closed));
+}
+
+#[test]
+fn closing_waits_no_longer_than_its_time_for_a_runtime_that_stands_still() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = Troubled::new(&[]);
+    store.released.store(true, SeqCst); // nothing is ever held
+    let kv = Kv::new(store).with_deadline(SECOND / 10);
+    let stands_still = runtime();
+    stands_still.block_on(async {
+        let mut closing = pin!(kv.close());
+        assert!(poll!(&mut closing).is_pending());
+    });
+    let ended = runtime().block_on(async { tokio::time::timeout(10 * SECOND, kv.close()).await });
+    let says = "close on troubled: not all was given back within 100ms; locks and leases that are left \
+                end by their TTL";
+    assert_eq!(ended.expect("closing ends").unwrap_err().to_string(), says);
+    stands_still.block_on(kv.close()).unwrap(); // it goes on where it began
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use crate::{
     permit::{occupy, permit},
     record::{self, Format},
 };
-use kv_core::{Entry, Error, ErrorKind, Guard, IntoKey, Key, Kv, Lock, Result, WatchEvent};
+use kv_core::{Entry, Error, ErrorKind, Guard, IntoKey, Key, Kv, Lock, Result, WatchEvent, backend::apart};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, time::Duration};
 use tokio::time::sleep;
@@ -106,8 +106,15 @@ impl RwLock {
     /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the line, and leaves nothing behind.
+    /// Dropping the future leaves the line, and leaves nothing behind. One that is not polled keeps
+    /// its place, or what it was granted, until it is dropped.
     pub async fn read(&self) -> Result<Permit> {
+        let this = self.clone();
+        // All who come later wait behind it, polled or not.
+        apart(async move { this.read_here().await }).await
+    }
+
+    async fn read_here(&self) -> Result<Permit> {
         let name = self.name()?;
         let mut backoff = backoff();
         loop {
@@ -134,6 +141,11 @@ impl RwLock {
     /// # Cancel safety
     /// That of [`read`](Self::read).
     pub async fn try_read(&self) -> Result<Option<Permit>> {
+        let this = self.clone();
+        apart(async move { this.try_read_here().await }).await
+    }
+
+    async fn try_read_here(&self) -> Result<Option<Permit>> {
         let name = self.name()?;
         let Some(gate) = self.gate(&name).try_acquire().await? else { return Ok(None) };
         let entered = until_lost(|| gate.is_held(), gate.lost(), self.enter_once(&name, &gate)).await;
@@ -148,8 +160,14 @@ impl RwLock {
     /// Those of [`read`](Self::read).
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the line, and leaves nothing behind.
+    /// Dropping the future leaves the line, and leaves nothing behind. One that is not polled keeps
+    /// its place, or what it was granted, until it is dropped.
     pub async fn write(&self) -> Result<Guard> {
+        let this = self.clone();
+        apart(async move { this.write_here().await }).await
+    }
+
+    async fn write_here(&self) -> Result<Guard> {
         let name = self.name()?;
         let mut backoff = backoff();
         loop {
@@ -175,6 +193,11 @@ impl RwLock {
     /// # Cancel safety
     /// That of [`write`](Self::write).
     pub async fn try_write(&self) -> Result<Option<Guard>> {
+        let this = self.clone();
+        apart(async move { this.try_write_here().await }).await
+    }
+
+    async fn try_write_here(&self) -> Result<Option<Guard>> {
         let name = self.name()?;
         let Some(gate) = self.gate(&name).try_acquire().await? else { return Ok(None) };
         let free = until_lost(|| gate.is_held(), gate.lost(), self.is_free(&name)).await;

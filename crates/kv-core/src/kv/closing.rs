@@ -15,6 +15,10 @@ use std::{
 };
 use tokio::runtime::Handle;
 
+/// The time for which `close` waits beyond its deadline for the task that closes, which begins a
+/// moment later, and has a little time for the connections in any case.
+const BEYOND: Duration = Duration::from_millis(500);
+
 /// Tells the result of closing, also when the runtime ends meanwhile.
 struct Closing(Arc<Shared>);
 
@@ -68,6 +72,8 @@ impl Kv {
     /// # Errors
     /// The first failure to give something back within the deadline, which ends by its TTL then;
     /// else the failure of the store to end its connections. The handle is closed all the same.
+    /// [`Timeout`](ErrorKind::Timeout) when the deadline has passed before an earlier `close` has
+    /// done its part, as where the runtime in which it was called stands still.
     ///
     /// # Cancel safety
     /// It goes on in the background when the caller stops waiting.
@@ -75,6 +81,7 @@ impl Kv {
     #[doc(alias = "disconnect")]
     pub async fn close(&self) -> Result<()> {
         let (shared, observed) = (&self.handle.shared, self.observed("close", None));
+        let by = Deadline::after(self.deadline);
         if !shared.shut.swap(true, Ordering::AcqRel) {
             let _entered = observed.origin().map(Origin::enter);
             shared.tasks.note_failures();
@@ -98,7 +105,10 @@ impl Kv {
             });
         }
         let mut done = shared.done.subscribe();
-        let ended = done.wait_for(Option::is_some).await.ok().and_then(|r| r.clone()).unwrap_or(Ok(()));
+        let ended = async { done.wait_for(Option::is_some).await.ok().and_then(|r| r.clone()) };
+        // The task may be one of a runtime that stands still.
+        let ended = Deadline::after(by.remaining().saturating_add(BEYOND)).limit(ended).await;
+        let ended = ended.unwrap_or_else(|| Some(Err(not_given_back(by)))).unwrap_or(Ok(()));
         let ended = ended.map_err(|e| self.in_call(e, "close", None));
         observed.end(ended.as_ref().err());
         ended

@@ -77,7 +77,8 @@ impl Lock {
     /// [`PermissionDenied`](ErrorKind::PermissionDenied).
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the line, and leaves nothing behind.
+    /// Dropping the future leaves the line, and leaves nothing behind. One that is not polled keeps
+    /// its place, or the lock that it was granted, until it is dropped.
     #[doc(alias = "lock")]
     #[doc(alias = "campaign")]
     pub async fn acquire(self) -> Result<Guard> {
@@ -114,16 +115,21 @@ impl Lock {
     /// try.
     ///
     /// # Cancel safety
-    /// That of [`acquire`](Self::acquire).
+    /// That of [`acquire`](Self::acquire). The time ends also for a future that is not polled.
     #[doc(alias = "timeout")]
     #[doc(alias = "lock_timeout")]
     pub async fn acquire_within(self, wait: Duration) -> Result<Option<Guard>> {
-        let (kv, name, waiting) = (self.kv.clone(), self.name.clone(), Wait::new(&self));
-        let answer = Deadline::after(wait).limit(self.get(Some(waiting.clone()))).await;
-        answer.unwrap_or_else(|| match waiting.outage() {
-            Some(e) => Err(kv.in_call(e, "lock", name.as_ref().ok().map(Key::as_str))),
-            None => Ok(None),
-        })
+        let (kv, deadline, waiting) = (self.kv.clone(), Deadline::after(wait), Wait::new(&self));
+        // The time is limited where the wait goes on, polled or not: nothing is granted behind it.
+        let acquire = async move {
+            let (kv, name) = (self.kv.clone(), self.name.clone());
+            let answer = deadline.limit(self.get_counted(Some(waiting.clone()))).await;
+            answer.unwrap_or_else(|| match waiting.outage() {
+                Some(e) => Err(kv.in_call(e, "lock", name.as_ref().ok().map(Key::as_str))),
+                None => Ok(None),
+            })
+        };
+        kv.acquiring("lock", Box::pin(acquire)).await
     }
 
     async fn get(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {

@@ -10,7 +10,7 @@ pub use observe::{Leader, Leaders, Leadership};
 pub use term::Term;
 
 use crate::patience::{DEFAULT_TTL, backoff, until_lost};
-use kv_core::{Bytes, Error, ErrorKind, IntoKey, IntoValue, Key, Kv, Result};
+use kv_core::{Bytes, Error, ErrorKind, IntoKey, IntoValue, Key, Kv, Result, backend::apart};
 use seat::Seat;
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -182,14 +182,19 @@ impl Election {
     /// registration.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the line, and leaves nothing behind.
+    /// Dropping the future leaves the line, and leaves nothing behind. One that is not polled keeps
+    /// its place, and leads when its turn comes, until it is dropped.
     pub async fn campaign(&self) -> Result<Term> {
-        let seat = Arc::new(self.seat()?);
-        let term = match self.priority {
-            Some(_) => Box::pin(ranked::campaign(&seat)).await,
-            None => Box::pin(campaign(&seat)).await,
-        };
-        term.map_err(|e| seat.in_call(e))
+        let (seat, is_ranked) = (Arc::new(self.seat()?), self.priority.is_some());
+        // Others step aside for it, or wait behind it, polled or not.
+        let campaigns = apart(async move {
+            let term = match is_ranked {
+                true => Box::pin(ranked::campaign(&seat)).await,
+                false => Box::pin(campaign(&seat)).await,
+            };
+            term.map_err(|e| seat.in_call(e))
+        });
+        campaigns.await
     }
 
     /// Leads, again and again: runs the work whenever this candidate leads, until the work has

@@ -8,7 +8,7 @@ use crate::{
     needs,
     patience::{DEFAULT_TTL, backoff, ends, until_lost},
 };
-use kv_core::{Error, ErrorKind, IntoKey, Key, Kv, Lock, Result, driver::Deadline};
+use kv_core::{Error, ErrorKind, IntoKey, Key, Kv, Lock, Result, backend::apart, driver::Deadline};
 use slots::Slots;
 use std::time::Duration;
 
@@ -101,15 +101,21 @@ impl Semaphore {
     /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the line, and leaves nothing behind.
+    /// Dropping the future leaves the line, and leaves nothing behind. One that is not polled keeps
+    /// its place, or what it was granted, until it is dropped.
     pub async fn acquire(&self) -> Result<Permit> {
-        // On the heap: a program may hold the futures of many waits.
-        let acquired = Box::pin(self.acquire_by(Deadline::NEVER)).await?;
+        let acquired = self.acquire_by(Deadline::NEVER).await?;
         acquired.ok_or_else(|| Error::new(ErrorKind::Other, "a wait without an end has ended"))
     }
 
     /// Waits for a permit until the deadline; `None` when all were held by then.
     async fn acquire_by(&self, deadline: Deadline) -> Result<Option<Permit>> {
+        let this = self.clone();
+        // All who come later wait behind it, polled or not.
+        apart(async move { this.acquire_here(deadline).await }).await
+    }
+
+    async fn acquire_here(&self, deadline: Deadline) -> Result<Option<Permit>> {
         let slots = self.slots()?;
         let mut backoff = backoff();
         loop {
@@ -143,6 +149,11 @@ impl Semaphore {
     /// # Cancel safety
     /// That of [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<Permit>> {
+        let this = self.clone();
+        apart(async move { this.try_acquire_here().await }).await
+    }
+
+    async fn try_acquire_here(&self) -> Result<Option<Permit>> {
         let slots = self.slots()?;
         let Some(gate) = self.gate(&slots).try_acquire().await? else { return Ok(None) };
         let taken = until_lost(|| gate.is_held(), gate.lost(), Box::pin(slots.try_take(&gate))).await;
@@ -161,7 +172,7 @@ impl Semaphore {
     /// # Cancel safety
     /// That of [`acquire`](Self::acquire).
     pub async fn acquire_within(&self, wait: Duration) -> Result<Option<Permit>> {
-        Box::pin(self.acquire_by(Deadline::after(wait))).await
+        self.acquire_by(Deadline::after(wait)).await
     }
 
     fn slots(&self) -> Result<Slots> {

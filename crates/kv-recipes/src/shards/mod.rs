@@ -170,7 +170,8 @@ impl Shards {
     /// Panics when the work of a shard has panicked.
     ///
     /// # Cancel safety
-    /// Dropping the future drops the work of all shards, and hands them over.
+    /// Dropping the future drops the work of all shards, and hands them over. One that is not polled
+    /// keeps its place, and the shards that it was granted, until it is dropped.
     pub async fn run<W, F>(&self, work: W) -> Error
     where
         W: Fn(Shard) -> F + Send + Sync + 'static,

@@ -135,7 +135,8 @@ impl Ticks {
     ///
     /// # Cancel safety
     /// Dropping the future drops the work that runs, and leaves nothing behind but the number of
-    /// the tick.
+    /// the tick. One that is not polled keeps its place, or the tick that it was granted, until it is
+    /// dropped.
     pub async fn run<W, F>(&self, mut work: W) -> Error
     where
         W: FnMut(Tick) -> F,
