@@ -256,7 +256,11 @@ async fn fenced(
         Decision::Refused { condition: 0 } => Err(lock_lost(&held)),
         Decision::Refused { .. } => Err(match expect {
             Expect::Missing => Error::new(ErrorKind::KeyExists, "expected no key, found one"),
-            _ => Error::new(ErrorKind::KeyModified, "the key is not at the expected version"),
+            Expect::Version(expected) => {
+                let why = format!("expected version {expected}, which the key is not at");
+                Error::new(ErrorKind::KeyModified, why)
+            }
+            Expect::Anything => Error::new(ErrorKind::Other, "a refusal of what was no condition"),
         }),
     }
 }
