@@ -71,23 +71,26 @@ impl<S: Side> Contended<S> {
 impl<S: Side> Round for Contended<S> {
     async fn run(&mut self, time: Duration) -> Done<Sample> {
         let (began, mut callers) = (Instant::now(), JoinSet::new());
-        // The moment at which the last holder began to release.
-        let released = Arc::<Mutex<Option<Instant>>>::default();
+        let line = Arc::<Mutex<Line>>::default();
         for side in &self.sides {
-            let (side, name, released) = (side.clone(), self.name.clone(), released.clone());
+            let (side, name, line) = (side.clone(), self.name.clone(), line.clone());
             callers.spawn(async move {
                 let mut latencies = Histogram::default();
                 loop {
                     let guard = side.lock(&name).await?;
-                    let now = Instant::now();
-                    let last = std::mem::take(&mut *released.lock().unwrap_or_else(PoisonError::into_inner));
-                    if let Some(last) = last {
-                        latencies.note(now - last);
+                    let (now, is_over) = (Instant::now(), began.elapsed() >= time);
+                    {
+                        let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
+                        if let Some(released) = line.released.take() {
+                            latencies.note(now - released);
+                        }
+                        // Those who still wait at the end are let through, and neither they nor
+                        // their time is counted.
+                        match is_over {
+                            true => line.took = line.took.or(Some(now - began)),
+                            false => line.released = Some(Instant::now()),
+                        }
                     }
-                    let is_over = began.elapsed() >= time;
-                    // Those who still wait at the end are let through, and not counted.
-                    let next = (!is_over).then(Instant::now);
-                    *released.lock().unwrap_or_else(PoisonError::into_inner) = next;
                     side.unlock(guard).await?;
                     if is_over {
                         return Ok(latencies);
@@ -96,6 +99,16 @@ impl<S: Side> Round for Contended<S> {
             });
         }
         let latencies = all(callers).await?;
-        Ok(Sample { took: began.elapsed(), latencies })
+        let took = line.lock().unwrap_or_else(PoisonError::into_inner).took;
+        Ok(Sample { took: took.unwrap_or_else(|| began.elapsed()), latencies })
     }
+}
+
+/// The state of a round that its contenders share.
+#[derive(Default)]
+struct Line {
+    /// The moment at which the last holder began to release.
+    released: Option<Instant>,
+    /// The time of the round, once it is over.
+    took: Option<Duration>,
 }
