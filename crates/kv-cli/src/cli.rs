@@ -2,7 +2,7 @@
 
 use crate::{
     commands::{
-        about::{CompletionsArgs, ManArgs},
+        about::{CompletionsArgs, HealthArgs, ManArgs},
         adopt::AdoptArgs,
         delete::DeleteArgs,
         doctor::DoctorArgs,
@@ -25,7 +25,7 @@ use crate::{
     text,
     ui::UiArgs,
 };
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind, parser::ValueSource};
 use std::{path::PathBuf, time::Duration};
 
 const CODES: &str = "\
@@ -86,6 +86,21 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
+    /// Reads the command line; ends the program where it is wrong.
+    pub(crate) fn read() -> Self {
+        let matches = Self::command().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+        let Some(place) = cli.command.place().cloned() else { return cli };
+        // The environment names a store for commands that name none.
+        let is_given = matches.value_source("store") == Some(ValueSource::CommandLine);
+        if is_given && cli.store.as_ref() != Some(&place) {
+            let why = "two stores are named, one by --store and another behind the command; name one";
+            Self::command().error(ErrorKind::ArgumentConflict, why).exit();
+        }
+        cli.store = Some(place);
+        cli
+    }
+
     /// Returns what the command shows of the library's log: what goes on through outages tells of
     /// them.
     pub(crate) fn shown_of_the_log(&self) -> Shown {
@@ -126,6 +141,18 @@ pub(crate) enum Command {
     Man(ManArgs),
 }
 
+impl Command {
+    /// Returns the store that is named behind the command.
+    fn place(&self) -> Option<&String> {
+        match self {
+            Self::OnStore(OnStore::Doctor(args)) => args.named.place.as_ref(),
+            Self::OnStore(OnStore::Health(args)) => args.named.place.as_ref(),
+            Self::OnStore(OnStore::Ui(args)) => args.named.place.as_ref(),
+            _ => None,
+        }
+    }
+}
+
 /// The commands that work on one store.
 #[derive(Debug, Subcommand)]
 pub(crate) enum OnStore {
@@ -147,7 +174,7 @@ pub(crate) enum OnStore {
     /// Changes a key in an editor
     ///
     /// The value is written only if nobody else has written it meanwhile; else what was edited
-    /// stays in a file.
+    /// stays in a file, as it does when a signal ends the program or the editor fails.
     Edit(EditArgs),
     /// Tells what is there, and then every change
     ///
@@ -176,9 +203,10 @@ pub(crate) enum OnStore {
     /// Leads, or waits to; with a command, which runs while this candidate leads
     ///
     /// The command runs as that of `lock` does, and again after the leadership was lost and won
-    /// anew. When it ends by itself, the leadership is given up. It is the lock of this name alone:
-    /// what observes an election of the library's recipes sees no leader, for no record of one is
-    /// written.
+    /// anew. When it ends by itself, the leadership is given up. What it prints is then all that
+    /// there is on standard output; `elected` and `lost` go to standard error. It is the lock of
+    /// this name alone: what observes an election of the library's recipes sees no leader, for no
+    /// record of one is written.
     Elect(ElectArgs),
     /// Runs a command while holding one of N permits
     ///
@@ -241,7 +269,8 @@ pub(crate) enum OnStore {
     Diff(DiffArgs),
     /// Tries the store, and says in words what to know and what to change
     ///
-    /// The exit code is 1 if something is wrong.
+    /// The exit code is 1 if something is wrong. A store that cannot be opened is a finding too, with
+    /// the exit code of its error.
     Doctor(DoctorArgs),
     /// Shows the store on a page of this machine
     ///
@@ -254,7 +283,7 @@ pub(crate) enum OnStore {
     /// each such list goes through all names of the server. Without --write it changes nothing.
     Ui(UiArgs),
     /// Makes one read that needs the store's quorum, and tells about its server
-    Health,
+    Health(HealthArgs),
     /// Shows what the store offers
     Capabilities,
 }
@@ -281,7 +310,6 @@ impl OnStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definitions_make_sense() {

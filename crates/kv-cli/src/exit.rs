@@ -20,7 +20,7 @@ impl Exit {
     pub(crate) const UNKNOWN: Self = Self(6);
     pub(crate) const LOST: Self = Self(7);
     /// It failed when something was done already: a part of it, or all but its output.
-    const PARTLY: Self = Self(8);
+    pub(crate) const PARTLY: Self = Self(8);
     /// A command is there, and cannot be run; as shells say it.
     pub(crate) const NOT_RUN: Self = Self(126);
     /// A command is not there; as shells say it.

@@ -17,7 +17,7 @@ mod transfer;
 mod ui;
 mod view;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 use cli::{Cli, Command, OnStore};
 use commands::{
     about, adopt, delete, doctor, edit, get, lease, list, lock, locks, put, render, run as runs, semaphore,
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     if let Some(code) = guarded::called_as_reaper() {
         return code;
     }
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let json = cli.json;
     log::listen(cli.shown_of_the_log());
     let mut out = Out::new(json);
@@ -66,7 +66,12 @@ async fn run(cli: Cli, out: &mut Out) -> Run {
     match cli.command {
         Command::OnStore(command) => {
             // An empty variable names none.
-            let kv = stores.open(cli.store.as_deref().filter(|store| !store.is_empty())).await?;
+            let opened = stores.open(cli.store.as_deref().filter(|store| !store.is_empty())).await;
+            let kv = match (opened, &command) {
+                // A store that cannot be opened is what a doctor is asked about.
+                (Err(Failure::Store(why)), OnStore::Doctor(_)) => return doctor::not_opened(why, out),
+                (opened, _) => opened?,
+            };
             let ended = Box::pin(on(command, &kv, out)).await;
             // Closing gives back what the command has not. Its failure is no other result: what the
             // command did is done.
@@ -115,7 +120,7 @@ async fn on(command: OnStore, kv: &Kv, out: &mut Out) -> Run {
         OnStore::Diff(args) => moves::diff(args, kv, out).await,
         OnStore::Doctor(args) => doctor::doctor(args, kv, out).await,
         OnStore::Ui(args) => ui::ui(args, kv, out).await,
-        OnStore::Health => about::health(kv, out).await,
+        OnStore::Health(_) => about::health(kv, out).await,
         OnStore::Capabilities => about::capabilities(kv, out),
     }
 }

@@ -87,6 +87,14 @@ impl Out {
         self.line(&line)
     }
 
+    /// Tells something beside the result, on standard error: an object, or a sentence.
+    pub(crate) fn beside(&self, object: &impl Serialize, sentence: &str) {
+        match serde_json::to_string(object) {
+            Ok(line) if self.json => drop(writeln!(io::stderr(), "{line}")),
+            _ => note(sentence),
+        }
+    }
+
     /// Writes a line.
     pub(crate) fn line(&mut self, line: &str) -> Run<()> {
         writeln!(self.to, "{line}").map_err(not_written)
@@ -125,7 +133,7 @@ impl Out {
     pub(crate) fn shown(&mut self, look: Option<Look>, begin: &str, rest: &str) -> Run<()> {
         let (begin, rest) = match self.width() {
             Some(width) => {
-                let left = width.saturating_sub(begin.chars().count());
+                let left = width.saturating_sub(text::width(begin));
                 (text::cut(begin, width), if left == 0 { String::new() } else { text::cut(rest, left) })
             }
             None => (begin.to_owned(), rest.to_owned()),
@@ -151,7 +159,7 @@ impl Out {
         format!("\x1b[{color}m{text}\x1b[0m")
     }
 
-    /// Returns how many characters a line has; `None` where nothing needs to be cut.
+    /// Returns how many columns a line has; `None` where nothing needs to be cut.
     fn width(&self) -> Option<usize> {
         if !self.is_terminal {
             return None;

@@ -2,6 +2,7 @@
 
 use kv_core::{Directory, Error, Version};
 use std::{fmt::Write, time::Duration};
+use unicode_width::UnicodeWidthChar;
 
 /// Tells whether a terminal may obey this character, or show others in another order for it.
 fn is_dangerous(c: char) -> bool {
@@ -53,12 +54,28 @@ pub(crate) fn on_one_line(bytes: &[u8]) -> String {
     })
 }
 
-/// Cuts a line to this many characters, the last of which then says that it was cut.
+/// Returns how many columns of a terminal a character takes.
+fn columns(c: char) -> usize {
+    c.width().unwrap_or_default()
+}
+
+/// Returns how many columns of a terminal a line takes.
+pub(crate) fn width(line: &str) -> usize {
+    line.chars().map(columns).sum()
+}
+
+/// Cuts a line to this many columns, the last of which then says that it was cut.
 pub(crate) fn cut(line: &str, most: usize) -> String {
-    if line.chars().count() <= most {
+    if width(line) <= most {
         return line.to_owned();
     }
-    let mut short: String = line.chars().take(most.saturating_sub(1)).collect();
+    let mut left = most.saturating_sub(1);
+    let fits = line.chars().take_while(|c| {
+        let has_room = columns(*c) <= left;
+        left = left.saturating_sub(columns(*c));
+        has_room
+    });
+    let mut short: String = fits.collect();
     short.push('…');
     short
 }
@@ -143,6 +160,21 @@ mod tests {
         assert_eq!(for_terminal(b"a\n\tb\x1b[2J\xff\x07"), "a\n\tb\\x1b[2J\\xff\\x07");
         assert_eq!(for_terminal("x\u{202e}y\u{85}z".as_bytes()), "x\\u{202e}y\\u{85}z");
         assert_eq!(on_one_line("a\\\n\tü\r".as_bytes()), "a\\\\\\n\\tü\\r");
+    }
+
+    #[test]
+    fn a_line_is_cut_by_the_columns_that_it_takes() {
+        for (line, most, expected) in [
+            ("日本語", 6, "日本語"),
+            ("日本語", 5, "日本…"),
+            ("日本語", 4, "日…"),
+            ("e\u{301}e\u{301}", 2, "e\u{301}e\u{301}"),
+            ("e\u{301}ab", 2, "e\u{301}…"),
+            ("🚀🚀", 3, "🚀…"),
+        ] {
+            assert_eq!(cut(line, most), expected);
+        }
+        assert_eq!([width("aü"), width("日本"), width("e\u{301}"), width("🚀")], [2, 4, 1, 2]);
     }
 
     #[test]

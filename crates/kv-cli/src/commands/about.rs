@@ -1,5 +1,6 @@
 //! `health`, `capabilities`, `completions`, `man`.
 
+use super::terms::Named;
 use crate::{
     exit::{Exit, Failure, Run},
     lines::V,
@@ -16,6 +17,13 @@ use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
+
+/// The arguments of `health`.
+#[derive(Args, Debug)]
+pub(crate) struct HealthArgs {
+    #[command(flatten)]
+    pub(crate) named: Named,
+}
 
 #[derive(Serialize)]
 struct HealthLine<'a> {

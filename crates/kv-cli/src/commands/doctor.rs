@@ -1,15 +1,17 @@
 //! `doctor`: tries a store, and says in words what to know about it.
 
-use super::about::of_version;
+use super::{about::of_version, terms::Named};
 use crate::{
-    exit::{Exit, Run},
+    exit::{Exit, Failure, Run},
     lines::V,
     log,
     out::{Look, Out},
     text,
 };
 use clap::Args;
-use kv_core::{Capabilities, Durability, Error, ErrorKind, ForeignKeys, Key, Kv, WatchEvent, Watching};
+use kv_core::{
+    Capabilities, Durability, Error, ErrorKind, ForeignKeys, Key, Kv, WatchEvent, Watching, Written,
+};
 use serde::Serialize;
 use std::{
     process,
@@ -26,9 +28,14 @@ const SEEN_WITHIN: Duration = Duration::from_secs(30);
 /// The TTL of locks unless another is given.
 const LOCK_TTL: Duration = Duration::from_secs(15);
 
+/// The TTL of the key that is put: a doctor that is ended leaves nothing for long.
+const KEY_TTL: Duration = Duration::from_secs(120);
+
 /// The arguments of `doctor`.
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) named: Named,
     /// Also writes, watches, locks and deletes a key of its own, kv-doctor/…, to try the rights
     #[arg(long)]
     write: bool,
@@ -101,10 +108,19 @@ fn way_out(kind: ErrorKind) -> &'static str {
         ErrorKind::Unavailable | ErrorKind::Timeout => {
             "look whether the server runs, has a quorum, and can be reached from here; --timeout gives it more time"
         }
+        ErrorKind::InvalidArgument | ErrorKind::InvalidKey => "correct the URL, or what it names",
         ErrorKind::NoSpace => "make room on the server, or raise its limit",
         ErrorKind::Unsupported => "see `kv capabilities` for what this store offers",
         _ => "see the server's log",
     }
+}
+
+/// Tells why the store cannot be opened, which is all that is known of it. The exit code is that of
+/// the error.
+pub(crate) fn not_opened(why: Error, out: &mut Out) -> Run {
+    let message = format!("{why}; {}", way_out(why.kind()));
+    Findings { out, faults: 0 }.tell("opening", Verdict::Fault, &message)?;
+    Ok(Failure::from(why).exit())
 }
 
 pub(crate) async fn doctor(args: DoctorArgs, kv: &Kv, out: &mut Out) -> Run {
@@ -188,8 +204,15 @@ fn notes(capabilities: &Capabilities) -> Vec<(&'static str, String)> {
         let hint = capabilities.hint.as_deref().unwrap_or("this store has none");
         notes.push(("locks", format!("none: {hint}")));
     }
-    if capabilities.watch == Watching::NewestState {
-        notes.push(("watches", "they may skip to the newest state of a key".to_owned()));
+    match capabilities.watch {
+        Watching::Unsupported => {
+            let hint = capabilities.hint.as_deref().unwrap_or("this store has none");
+            notes.push(("watches", format!("none: {hint}")));
+        }
+        Watching::NewestState => {
+            notes.push(("watches", "they may skip to the newest state of a key".to_owned()));
+        }
+        _ => {}
     }
     if capabilities.foreign_keys == ForeignKeys::AfterAdoption {
         let why = "keys that other tools wrote are not listed and watched before a program adopts them";
@@ -202,7 +225,7 @@ fn notes(capabilities: &Capabilities) -> Vec<(&'static str, String)> {
 async fn try_writes(kv: &Kv, key: &Key, findings: &mut Findings<'_>) -> Run<()> {
     let done = |what: &'static str| move |took: &Duration| format!("{what} in {took:.1?}");
     let began = Instant::now();
-    let put = kv.put(key, "from kv doctor").await.map(|_| began.elapsed());
+    let put = put(kv, key, "from kv doctor").await.map(|_| began.elapsed());
     let is_unknown = matches!(&put, Err(e) if e.kind() == ErrorKind::OutcomeUnknown);
     let is_put = findings.tried("writes", put, done("a key was put"))?.is_some();
     if !is_put && !is_unknown {
@@ -216,6 +239,18 @@ async fn try_writes(kv: &Kv, key: &Key, findings: &mut Findings<'_>) -> Run<()> 
     let deleted = kv.delete(key).await.map(|_| began.elapsed());
     findings.tried("deletions", deleted, done("the key was deleted"))?;
     Ok(())
+}
+
+/// Puts the key, which goes by itself where the store has that. Where the right to it is a right of
+/// its own, as on Consul, who has none may write all the same.
+async fn put(kv: &Kv, key: &Key, value: &'static str) -> Result<Written, Error> {
+    if let Some(range) = &kv.capabilities().ttl {
+        match kv.put(key, value).ttl(KEY_TTL.min(range.greatest)).await {
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {}
+            done => return done,
+        }
+    }
+    kv.put(key, value).await
 }
 
 /// Tries what needs a key that is there.
@@ -239,7 +274,7 @@ async fn seen(kv: &Kv, key: &Key) -> Result<Duration, Error> {
     let mut watch = kv.watch(key).await?;
     while watch.event().await? != WatchEvent::Synced {}
     let began = Instant::now();
-    kv.put(key, "again from kv doctor").await?;
+    put(kv, key, "again from kv doctor").await?;
     watch.event().await?;
     Ok(began.elapsed())
 }
@@ -263,7 +298,27 @@ mod tests {
         kv_memory::Faults::of(&kv).unwrap().lose_answers(1);
         let buffer = Buffer::default();
         let mut out = Out::to_buffer(&buffer, false, false);
-        let exit = doctor(DoctorArgs { write: true }, &kv, &mut out).await.unwrap();
+        let exit = doctor(DoctorArgs { named: Named::default(), write: true }, &kv, &mut out).await.unwrap();
         assert_eq!((exit, kv.list("").await.unwrap().len()), (Exit::NO, 0), "{}", buffer.text());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_a_doctor_could_not_delete_goes_by_itself() {
+        let clock = kv_core::backend::Clock::manual();
+        let kv = kv_memory::Config::new().clock(clock.clone()).open().await.unwrap();
+        let key = own_key().unwrap();
+        put(&kv, &key, "from kv doctor").await.unwrap();
+        assert!(kv.exists(&key).await.unwrap());
+        clock.advance(KEY_TTL);
+        assert!(!kv.exists(&key).await.unwrap());
+    }
+
+    #[test]
+    fn a_store_without_watches_is_told_with_what_to_change() {
+        let mut capabilities = Capabilities::new("none");
+        capabilities.watch = Watching::Unsupported;
+        capabilities.hint = Some("switch the stream on".into());
+        let told = ("watches", "none: switch the stream on".to_owned());
+        assert!(notes(&capabilities).contains(&told), "{:?}", notes(&capabilities));
     }
 }

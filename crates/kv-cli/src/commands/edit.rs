@@ -3,11 +3,13 @@
 use super::put::tell;
 use crate::{
     exit::{Exit, Failure, Run},
+    guarded::Signals,
     out::{Out, note},
     text,
 };
 use clap::Args;
 use kv_core::{Entry, ErrorKind, Key, Kv, Written};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     env,
     ffi::OsString,
@@ -18,10 +20,10 @@ use std::{
     process,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{
-    process::Command,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::{process::Command, time::timeout};
+
+/// The time that an editor has to end at a signal that ends this program.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The arguments of `edit`.
 #[derive(Args, Debug)]
@@ -40,7 +42,21 @@ pub(crate) async fn edit(args: EditArgs, kv: &Kv, out: &mut Out) -> Run {
     let found = kv.get(&args.key).await?;
     let before = found.as_ref().map(|entry| entry.value.to_vec()).unwrap_or_default();
     let draft = Draft::of(&args.key, &before)?;
-    open_editor(args.editor.as_deref(), &draft.path).await?;
+    let ended = open_editor(args.editor.as_deref(), &draft.path).await;
+    let is_work = match ended {
+        Ok(None) => false,
+        // The editor may go on, and save once more.
+        Ok(Some(_)) => true,
+        Err(_) => draft.read().is_ok_and(|after| after != before),
+    };
+    if is_work {
+        let path = draft.keep();
+        note(&format!("it was not written; what was saved is in {}", path.display()));
+        return ended.map(|exit| exit.unwrap_or(Exit::FAILED));
+    }
+    if let Some(exit) = ended? {
+        return Ok(exit);
+    }
     let mut after = draft.read()?;
     // Editors end the last line, also where the value did not.
     if after.ends_with(b"\n") && !before.ends_with(b"\n") {
@@ -78,22 +94,39 @@ async fn put(kv: &Kv, args: &EditArgs, found: Option<&Entry>, value: Vec<u8>) ->
     put.await
 }
 
-/// Runs the editor, without a shell: its words are split at white space.
-async fn open_editor(given: Option<&str>, path: &Path) -> Run<()> {
+/// Runs the editor, without a shell: its words are split at white space. Returns the exit code where
+/// a signal is to end this program, and with it the editor.
+async fn open_editor(given: Option<&str>, path: &Path) -> Run<Option<Exit>> {
     let named = |name: &str| env::var(name).ok().filter(|editor| !editor.trim().is_empty());
     let given = given.map(ToOwned::to_owned);
     let editor = given.or_else(|| named("VISUAL")).or_else(|| named("EDITOR"));
     let editor = editor.unwrap_or_else(|| "vi".to_owned());
     let mut words = editor.split_whitespace().map(OsString::from);
-    // The terminal's signals are for the editor while it runs.
-    let _interrupts = signal(SignalKind::interrupt());
-    let _quits = signal(SignalKind::quit());
     let program = words.next().ok_or_else(|| Failure::usage("the editor has no name"))?;
-    let status = Command::new(program).args(words).arg(path).status().await;
-    let status =
-        status.map_err(|e| Failure::here(format!("the editor {editor:?} cannot be started: {e}")))?;
+    let mut signals = Signals::catch()?;
+    let not_started = |e| Failure::here(format!("the editor {editor:?} cannot be started: {e}"));
+    let mut child = Command::new(program).args(words).arg(path).spawn().map_err(not_started)?;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            status = child.wait() => break status,
+            signal = signals.next() => match signal {
+                Signal::TERM | Signal::HUP => {
+                    if let Some(editor) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+                        let _ = kill_process(editor, signal);
+                    }
+                    // What it saves at its end is saved by then.
+                    let _ = timeout(GRACE, child.wait()).await;
+                    return Ok(Some(Exit::of_signal(signal.as_raw())));
+                }
+                // The terminal's signals are for the editor while it runs.
+                _ => {}
+            },
+        }
+    };
+    let status = ended.map_err(|e| Failure::here(format!("the editor {editor:?} is not watched: {e}")))?;
     if status.success() {
-        return Ok(());
+        return Ok(None);
     }
     Err(Failure::here(format!("the editor {editor:?} ended with {status}; nothing was written")))
 }

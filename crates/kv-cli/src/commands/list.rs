@@ -2,7 +2,7 @@
 
 use super::get::not_there;
 use crate::{
-    exit::{Exit, Run},
+    exit::{Exit, Failure, Run},
     lines::{EntryLine, V},
     out::{Look, Out},
     text,
@@ -110,14 +110,21 @@ pub(crate) struct CatArgs {
 }
 
 pub(crate) async fn cat(args: CatArgs, kv: &Kv, out: &mut Out) -> Run {
-    let mut exit = Ok(Exit::DONE);
+    let mut missing = Vec::new();
     for (key, found) in args.keys.iter().zip(kv.get_many(&args.keys).await?) {
         match found {
             Some(entry) if out.is_json() => out.object(&EntryLine::of(&entry))?,
             Some(entry) => out.value(&entry.value)?,
             // The others are printed all the same, as `cat` does.
-            None => exit = Err(not_there(key)),
+            None => missing.push(key),
         }
     }
-    exit
+    match missing[..] {
+        [] => Ok(Exit::DONE),
+        [key] => Err(not_there(key)),
+        _ => {
+            let names: Vec<_> = missing.iter().map(|key| format!("{key:?}")).collect();
+            Err(Failure::no(format!("there are no keys {}", names.join(", "))))
+        }
+    }
 }

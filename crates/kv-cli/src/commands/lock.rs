@@ -128,7 +128,7 @@ pub(crate) async fn elect(args: ElectArgs, kv: &Kv, out: &mut Out) -> Run {
             signal = signals.ending() => return Ok(Exit::of_signal(signal.as_raw())),
             guard = args.terms.lock(kv, &args.name).acquire() => guard?,
         };
-        tell(&args.name, "elected", guard.token(), out)?;
+        tell(&args, "elected", guard.token(), out)?;
         if args.command.is_empty() {
             tokio::select! {
                 biased;
@@ -144,15 +144,21 @@ pub(crate) async fn elect(args: ElectArgs, kv: &Kv, out: &mut Out) -> Run {
                 End::Lost(why) => note(&format!("the command was ended: {why}")),
             }
         }
-        tell(&args.name, "lost", guard.token(), out)?;
+        tell(&args, "lost", guard.token(), out)?;
     }
 }
 
-fn tell(name: &Key, event: &'static str, token: u64, out: &mut Out) -> Run<()> {
+/// Tells of this candidate's part: on standard error where a command has the output.
+fn tell(args: &ElectArgs, event: &'static str, token: u64, out: &mut Out) -> Run<()> {
     out.acts().note();
+    let (name, content) = (args.name.as_str(), Content::default());
+    let object = HolderLine { v: V, event: Some(event), name, token: Some(token), content };
+    if !args.command.is_empty() {
+        out.beside(&object, &format!("{event} {token}"));
+        return Ok(());
+    }
     if out.is_json() {
-        let (name, content) = (name.as_str(), Content::default());
-        out.object(&HolderLine { v: V, event: Some(event), name, token: Some(token), content })?;
+        out.object(&object)?;
     } else {
         out.line(&format!("{event}{}{token}", out.between()))?;
     }

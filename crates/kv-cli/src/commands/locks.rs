@@ -82,12 +82,13 @@ fn table(rows: &[[String; 4]]) -> Vec<(String, String)> {
     let mut widths = [0; 3];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(text::width(cell));
         }
     }
     let lines = rows.iter().map(|[name, token, waiters, holder]| {
         let [wide, long, many] = widths;
-        (format!("{name:<wide$}  {token:>long$}  {waiters:>many$}"), format!("  {holder}"))
+        let space = " ".repeat(wide.saturating_sub(text::width(name)));
+        (format!("{name}{space}  {token:>long$}  {waiters:>many$}"), format!("  {holder}"))
     });
     lines.collect()
 }

@@ -14,7 +14,7 @@ pub(crate) mod put;
 pub(crate) mod render;
 pub(crate) mod run;
 pub(crate) mod semaphore;
-mod terms;
+pub(crate) mod terms;
 pub(crate) mod transfer;
 pub(crate) mod tree;
 pub(crate) mod txn;

@@ -12,9 +12,13 @@ use clap::Args;
 use kv_core::{Directory, Kv, backend::Backoff};
 use serde::Serialize;
 use std::{
-    fs::{self, File, Permissions},
+    ffi::{OsStr, OsString},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown},
+    },
     path::{Path, PathBuf},
     process,
     time::Duration,
@@ -48,7 +52,7 @@ pub(crate) struct RenderArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = text::duration)]
     quiet: Duration,
     /// Runs this command, without a shell, before a new file takes its place; {} in it is the new
-    /// file. If it fails, the old file stays
+    /// file, in a part of a word too. If it fails, the old file stays
     #[arg(long, value_name = "COMMAND")]
     check: Option<String>,
     /// Runs this command, without a shell, when the file was written. If it fails, it is run again,
@@ -234,12 +238,13 @@ async fn replaced(args: &RenderArgs, new: &str, out: &Out) -> Run<bool> {
         return Ok(false);
     }
     let (draft, mut file) = Draft::beside(&target).map_err(failed)?;
-    // Nobody else may read it before it has its rights.
-    file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
     file.write_all(new.as_bytes()).map_err(failed)?;
-    if let Some(before) = &before {
-        // Without the right to give files away, the new one is this user's.
-        let _ = chown(&draft.0, Some(before.uid()), Some(before.gid()));
+    // Without the right to give files away, the new one is this user's.
+    if let Some(before) = &before
+        && let Err(e) = chown(&draft.0, Some(before.uid()), Some(before.gid()))
+    {
+        let shown = args.target.display();
+        note(&format!("{shown} now belongs to this user, since its owner and group cannot be kept: {e}"));
     }
     let has = before.map_or(0o644, |before| before.mode() & 0o7777);
     file.set_permissions(Permissions::from_mode(args.mode.unwrap_or(has))).map_err(failed)?;
@@ -256,15 +261,17 @@ async fn replaced(args: &RenderArgs, new: &str, out: &Out) -> Run<bool> {
 struct Draft(PathBuf);
 
 impl Draft {
-    /// Makes a file beside this one, from which it can be renamed to it.
+    /// Makes a file beside this one, from which it can be renamed to it. Nobody else may read it
+    /// before it has its rights: it may hold a secret.
     fn beside(target: &Path) -> io::Result<(Self, File)> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = target.with_file_name(format!(".{name}.kv-{}", process::id()));
-        let made = match File::create_new(&path) {
+        let make = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let made = match make() {
             // One that was killed had the number of this process, as in a container each has.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 fs::remove_file(&path)?;
-                File::create_new(&path)
+                make()
             }
             made => made,
         };
@@ -278,15 +285,17 @@ impl Drop for Draft {
     }
 }
 
+/// Returns a word of a command in which each `{}` is the file.
+fn with_the_file(word: &str, file: &OsStr) -> OsString {
+    let parts: Vec<_> = word.split("{}").map(str::as_bytes).collect();
+    OsString::from_vec(parts.join(file.as_bytes()))
+}
+
 /// Runs a command without a shell: its words are split at white space, and `{}` is the file. It has a
 /// process group of its own, of which nothing is left when it ends, when its time is over, or when
 /// this program ends.
 async fn command(what: &str, line: &str, file: &Path, within: Duration) -> Run<()> {
-    let words = line.split_whitespace().map(|word| match word {
-        "{}" => file.as_os_str().to_owned(),
-        word => word.into(),
-    });
-    let words: Vec<_> = words.collect();
+    let words: Vec<_> = line.split_whitespace().map(|word| with_the_file(word, file.as_os_str())).collect();
     if words.is_empty() {
         return Err(Failure::usage(format!("the command of --{what} is empty")));
     }
@@ -320,7 +329,8 @@ mod tests {
         let target = folder.path().join("conf");
         let (left, file) = Draft::beside(&target).unwrap();
         std::mem::forget((left, file));
-        let (draft, _) = Draft::beside(&target).unwrap();
+        let (draft, file) = Draft::beside(&target).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o077, 0, "nobody else may open it");
         assert!(fs::read(&draft.0).unwrap().is_empty());
         drop(draft);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

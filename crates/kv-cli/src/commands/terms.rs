@@ -1,8 +1,17 @@
-//! The arguments about time that `lock`, `elect`, `semaphore` and `lease` share.
+//! The arguments that commands share: the times of `lock`, `elect`, `semaphore` and `lease`, and the
+//! store of `doctor`, `health` and `ui`.
 
 use crate::text;
 use clap::Args;
 use std::time::Duration;
+
+/// A store that is named behind the command, which has no other names.
+#[derive(Args, Debug, Default)]
+pub(crate) struct Named {
+    /// The URL of the store, or its name in the file of stores, as --store has it
+    #[arg(value_name = "URL|NAME")]
+    pub(crate) place: Option<String>,
+}
 
 /// The times of something that is held for a command.
 #[derive(Args, Debug)]

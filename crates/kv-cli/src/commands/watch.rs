@@ -115,20 +115,40 @@ pub(crate) struct WaitArgs {
     /// Waits until the key is there at another version than this one
     #[arg(long, value_name = "VERSION")]
     not_version: Option<Version>,
-    /// Gives up after this time, with exit code 1
+    /// Gives up after this time, with exit code 1 if the store then says that it is not so
     #[arg(long, value_name = "TIME", value_parser = text::duration)]
     within: Option<Duration>,
+}
+
+impl WaitArgs {
+    /// Tells whether the key is as they say.
+    fn is_met_by(&self, found: Option<&Entry>) -> bool {
+        if self.gone {
+            return found.is_none();
+        }
+        found.is_some_and(|entry| {
+            let value = self.value.as_ref().map(|value| value.as_encoded_bytes());
+            value.is_none_or(|value| entry.value == value) && self.not_version != Some(entry.version)
+        })
+    }
 }
 
 pub(crate) async fn wait(args: WaitArgs, kv: &Kv, out: &mut Out) -> Run {
     let within = args.within.unwrap_or(Duration::MAX);
     let mut watch = kv.watch(&args.key).await?;
     let waited = tokio::time::timeout(within, until(&args, &mut watch)).await;
-    let Ok(found) = waited else {
-        let why = format!("{:?} did not come to that within {}", args.key, text::of_duration(within));
-        return Err(Failure::no(why));
+    let found = if let Ok(found) = waited {
+        found?
+    } else {
+        // A watch rides out outages: whether the answer is no, the store has to say.
+        let found = kv.get(&args.key).await?;
+        if !args.is_met_by(found.as_ref()) {
+            let why = format!("{:?} did not come to that within {}", args.key, text::of_duration(within));
+            return Err(Failure::no(why));
+        }
+        found
     };
-    if let Some(entry) = found?
+    if let Some(entry) = found
         && out.is_json()
     {
         out.object(&EntryLine::of(&entry))?;
@@ -138,7 +158,6 @@ pub(crate) async fn wait(args: WaitArgs, kv: &Kv, out: &mut Out) -> Run {
 
 /// Waits until the key is as the arguments say; returns it.
 async fn until(args: &WaitArgs, watch: &mut Watch) -> kv_core::Result<Option<Entry>> {
-    let value = args.value.as_ref().map(|value| value.as_encoded_bytes());
     // Before the first `Synced` it is not known that the key is missing.
     let (mut found, mut is_synced) = (None, false);
     loop {
@@ -147,11 +166,7 @@ async fn until(args: &WaitArgs, watch: &mut Watch) -> kv_core::Result<Option<Ent
             WatchEvent::Delete { .. } => found = None,
             WatchEvent::Synced => is_synced = true,
         }
-        let is_there = found.as_ref().is_some_and(|entry| {
-            value.is_none_or(|value| entry.value == value) && args.not_version != Some(entry.version)
-        });
-        let is_as_wanted = if args.gone { found.is_none() } else { is_there };
-        if is_synced && is_as_wanted {
+        if is_synced && args.is_met_by(found.as_ref()) {
             return Ok(found);
         }
     }

@@ -1,16 +1,19 @@
 //! A command as the program sees it: the child of a reaper, which ends it in time.
 
 use super::{
-    reaper::REAPER,
+    reaper::{REAPER, ask_to_end},
     wire::{Report, Until, now, send_file},
 };
 use crate::exit::{Exit, Failure, Run};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    net::{SendFlags, send},
+    process::{Pid, Signal, kill_process, kill_process_group},
+};
 use std::{
     env,
     ffi::OsString,
     fs::File,
-    io::{self, BufRead, BufReader, IsTerminal, Write},
+    io::{self, BufRead, BufReader, IsTerminal},
     os::{
         fd::OwnedFd,
         unix::{net::UnixStream, process::CommandExt},
@@ -30,7 +33,10 @@ pub(crate) struct Child {
     name: String,
     control: UnixStream,
     reports: UnboundedReceiver<Report>,
+    reaper: Pid,
     group: Option<Pid>,
+    /// The reaper has told that it asked the command to end.
+    is_asked: bool,
     /// Signals that came before the command.
     early: Vec<Signal>,
 }
@@ -53,9 +59,11 @@ impl Child {
             send_file(&control, io::stdin())
         };
         sent.map_err(failed)?;
+        let number = Pid::from_child(&reaper);
         let reports = listen(control.try_clone().map_err(failed)?, reaper).map_err(failed)?;
         let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Ok(Self { name, control, reports, group: None, early: Vec::new() })
+        let (group, is_asked, early) = (None, false, Vec::new());
+        Ok(Self { name, control, reports, reaper: number, group, is_asked, early })
     }
 
     /// Waits for the end of the command, of whose group nothing is left then. Cancel safe.
@@ -68,6 +76,7 @@ impl Child {
                         self.pass_on(signal);
                     }
                 }
+                Some(Report::Asked) => self.is_asked = true,
                 Some(Report::NotStarted(error)) => return Err(self.not_started(error)),
                 Some(report) => return Ok(report),
                 None => return Err(self.is_alone()),
@@ -88,14 +97,33 @@ impl Child {
         }
     }
 
-    /// Tells the reaper new moments. If it is gone, its reports end too.
+    /// Tells the reaper new moments. If it is gone, its reports end too. One that is stopped reads
+    /// nothing, and nobody waits for that: this program has the lock to renew.
     pub(super) fn put_off(&mut self, until: Until) {
-        let _ = self.control.write_all(until.line().as_bytes());
+        let _ = send(&self.control, until.line().as_bytes(), SendFlags::DONTWAIT);
     }
 
     /// Asks the command to end, and has it killed if it did not within this time.
     pub(crate) fn ask_to_end(&mut self, grace: Duration) {
         self.put_off(Until { term: Duration::ZERO, kill: now() + grace });
+    }
+
+    /// Asks the command to end where the reaper has not done so, as one that was stopped.
+    pub(super) fn ask_in_place_of_the_reaper(&mut self) {
+        if let Some(group) = self.group.filter(|_| !self.is_asked) {
+            self.is_asked = true;
+            ask_to_end(group);
+        }
+    }
+
+    /// Tells whether the command runs, or ran.
+    pub(super) fn has_started(&self) -> bool {
+        self.group.is_some()
+    }
+
+    /// Kills a reaper that does not tell of the end of its command. Its reports end with that.
+    pub(super) fn kill_the_reaper(&self) {
+        let _ = kill_process(self.reaper, Signal::KILL);
     }
 
     pub(crate) fn pass_on(&mut self, signal: Signal) {
@@ -111,10 +139,12 @@ impl Child {
     /// Kills the command of a reaper that is gone, since nobody else would.
     fn is_alone(&self) -> Failure {
         let Some(group) = self.group else {
-            return Failure::here("the process that was to start the command was ended");
+            let why = "the process that was to start the command was ended, and may have started it";
+            return Failure::Found(Exit::PARTLY, why.to_owned());
         };
         let _ = kill_process_group(group, Signal::KILL);
-        Failure::here("the process that watches the command was ended; the command was killed")
+        let why = "the process that watches the command was ended; the command was killed";
+        Failure::Found(Exit::PARTLY, why.to_owned())
     }
 
     /// Returns the failure of a command that could not be started, with the exit code of shells.
@@ -158,4 +188,21 @@ fn listen(control: UnixStream, mut reaper: process::Child) -> io::Result<Unbound
         let _ = reaper.wait();
     })?;
     Ok(reports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reaper_that_is_stopped_and_reads_nothing_keeps_nobody() {
+        let (control, _theirs) = UnixStream::pair().unwrap();
+        let (_tell, reports) = unbounded_channel();
+        let (name, reaper) = (String::new(), rustix::process::getpid());
+        let mut child =
+            Child { name, control, reports, reaper, group: None, is_asked: false, early: Vec::new() };
+        for _ in 0..10_000 {
+            child.put_off(Until::NEVER);
+        }
+    }
 }

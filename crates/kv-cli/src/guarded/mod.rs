@@ -17,13 +17,20 @@ use crate::{
     text,
 };
 use kv_core::{Error, ErrorKind, TtlRange};
+use rustix::process::Signal;
 use std::{ffi::OsString, time::Duration};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use wire::{Report, Until, now};
 
 /// The share of the margin behind a loss that a command may use to end by itself; the rest is for the
 /// system, which is to end it.
 const SHARE: f64 = 0.8;
+/// The time that a reaper has to do what is due, before this program does it in its place.
+const HEARD: Duration = Duration::from_millis(100);
+/// The longest nap: timers stand still while the machine is suspended, and the clock does not.
+const NAP: Duration = Duration::from_millis(200);
+/// The time that a reaper has to tell of the end of a command that was killed.
+const TOLD: Duration = Duration::from_secs(2);
 
 /// Returns the time that a command has between the loss of what it runs under and its kill, where
 /// that has this TTL: the one that is wished for, or the most that there is.
@@ -89,7 +96,8 @@ pub(crate) fn released(
 }
 
 /// Runs a command under a lock, a permit or a lease, and waits for its end. When that is lost, the
-/// command is asked to end, and killed before the store may give it to another.
+/// command is asked to end, and killed before the store may give it to another. The reaper does so,
+/// and this program where the reaper does not, as one that was stopped.
 ///
 /// Nothing of its process group is left when this returns. What leaves the group, by a session of
 /// its own, is on its own.
@@ -104,15 +112,17 @@ pub(crate) async fn run(
     let mut child = Child::start_until(command, environment, until)?;
     let mut lost = held.lost();
     let mut loss = None;
+    let mut steps = Steps::default();
     let mut look = interval((held.left() / 30).clamp(Duration::from_millis(20), Duration::from_millis(500)));
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             biased;
-            ended = child.ended() => match ended? {
-                Report::Ended { status, asked: false } if loss.is_none() => {
+            ended = child.ended() => match ended {
+                Ok(Report::Ended { status, asked: false }) if loss.is_none() => {
                     return Ok(End::Itself(Exit::of_child(status)));
                 }
+                Err(failure) if loss.is_none() || !child.has_started() => return Err(failure),
                 _ => {
                     return Ok(End::Lost(match loss {
                         Some(why) => why,
@@ -122,9 +132,16 @@ pub(crate) async fn run(
                 }
             },
             why = &mut lost, if loss.is_none() => {
-                child.put_off(Until { term: Duration::ZERO, kill: until.kill.min(now() + grace) });
+                let kill = until.kill.min(now() + grace);
+                child.put_off(Until { term: Duration::ZERO, kill });
+                steps = Steps::by(kill, grace);
                 loss = Some(why);
             }
+            step = steps.next(), if loss.is_some() => match step {
+                Step::Ask => child.ask_in_place_of_the_reaper(),
+                Step::Kill => child.pass_on(Signal::KILL),
+                Step::GiveUp => child.kill_the_reaper(),
+            },
             signal = signals.next() => child.pass_on(signal),
             _ = look.tick(), if loss.is_none() => {
                 let new = moments(held, grace);
@@ -134,6 +151,40 @@ pub(crate) async fn run(
                     until = new;
                 }
             }
+        }
+    }
+}
+
+/// A step that this program takes behind a loss, where its reaper has not.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ask,
+    Kill,
+    /// The reaper is stopped, or hangs: it tells nothing of the command's end.
+    GiveUp,
+}
+
+/// The steps that are left, the last one first, each with its moment.
+#[derive(Debug, Default)]
+struct Steps(Vec<(Duration, Step)>);
+
+impl Steps {
+    /// Returns the steps for a command that is killed at this moment.
+    fn by(kill: Duration, grace: Duration) -> Self {
+        let ask = now() + HEARD.min(grace / 4);
+        Self(vec![(kill + TOLD, Step::GiveUp), (kill, Step::Kill), (ask, Step::Ask)])
+    }
+
+    /// Waits until the next step is due; for ever, if none is left. Cancel safe.
+    async fn next(&mut self) -> Step {
+        let Some((moment, step)) = self.0.last().copied() else { return std::future::pending().await };
+        loop {
+            let left = moment.saturating_sub(now());
+            if left.is_zero() {
+                self.0.pop();
+                return step;
+            }
+            sleep(left.min(NAP)).await;
         }
     }
 }

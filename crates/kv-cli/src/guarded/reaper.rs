@@ -95,7 +95,11 @@ fn reap(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
         let _ = renewals.send(Event::Alone);
     });
     thread::spawn(move || wait_for_all(group, &ends));
-    let (status, asked, until) = watch(group, until, &heard)?;
+    let asks = || {
+        ask_to_end(group);
+        let _ = (&control).write_all(Report::Asked.line().as_bytes());
+    };
+    let (status, asked, until) = watch(group, until, &heard, asks)?;
     end_the_rest(group, until);
     let _ = control.write_all(Report::Ended { status, asked }.line().as_bytes());
     Ok(())
@@ -127,15 +131,20 @@ fn wait_for_all(command: Pid, ends: &Sender<Event>) {
     }
 }
 
-/// Waits for the end of the command, and ends it when its time is over. Returns how it ended,
-/// whether it was asked to, and its last moments.
-fn watch(group: Pid, mut until: Until, heard: &Receiver<Event>) -> io::Result<(ExitStatus, bool, Until)> {
+/// Waits for the end of the command, and when its time is over asks it to end by `asks`, and kills it
+/// in the end. Returns how it ended, whether it was asked to, and its last moments.
+fn watch(
+    group: Pid,
+    mut until: Until,
+    heard: &Receiver<Event>,
+    asks: impl Fn(),
+) -> io::Result<(ExitStatus, bool, Until)> {
     let (mut asked, mut killed) = (false, false);
     loop {
         let now = now();
         if now >= until.term && !asked {
             asked = true;
-            ask_to_end(group);
+            asks();
         }
         if now >= until.kill && !killed {
             killed = true;
@@ -192,7 +201,7 @@ fn is_gone(group: Pid) -> bool {
 }
 
 /// Asks a group to end, those of it too that were stopped.
-fn ask_to_end(group: Pid) {
+pub(super) fn ask_to_end(group: Pid) {
     signal(group, Signal::TERM);
     signal(group, Signal::CONT);
 }

@@ -2,7 +2,7 @@
 
 use crate::exit::{Failure, Run};
 use rustix::process::Signal;
-use std::{future::poll_fn, task::Poll};
+use std::{fs, future::poll_fn, task::Poll};
 use tokio::signal::unix::{self, SignalKind};
 
 /// All that people and supervisors send. What the system sends for a fault, and what cannot be
@@ -19,15 +19,18 @@ const PASSED_ON: [Signal; 9] = [
     Signal::CONT,
 ];
 
-/// The signals that came. From its beginning on they do not end the program.
+/// The signals that came. From its beginning on they do not end the program. One that was ignored
+/// when the program began, as `nohup` has it, is left so, for the command too.
 #[derive(Debug)]
 pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
     pub(crate) fn catch() -> Run<Self> {
-        let caught = PASSED_ON
+        let ignored = ignored();
+        let caught = PASSED_ON.into_iter().filter(|signal| ignored & bit(*signal) == 0);
+        let caught = caught
             .map(|signal| unix::signal(SignalKind::from_raw(signal.as_raw())).map(|caught| (signal, caught)));
-        let caught = caught.into_iter().collect::<Result<_, _>>();
+        let caught = caught.collect::<Result<_, _>>();
         caught.map(Self).map_err(|e| Failure::here(format!("signals cannot be caught: {e}")))
     }
 
@@ -53,4 +56,15 @@ impl Signals {
             }
         }
     }
+}
+
+/// Returns the signals that this process ignores, by their bits; none where the system does not tell.
+fn ignored() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+fn bit(signal: Signal) -> u64 {
+    1 << (signal.as_raw() - 1)
 }

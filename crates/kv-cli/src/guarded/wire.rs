@@ -72,6 +72,8 @@ pub(super) enum Report {
     Started(i32),
     /// It could not be started, for this error of the system.
     NotStarted(i32),
+    /// The reaper has asked it to end.
+    Asked,
     /// The time of the lock was over before the command was started.
     Late,
     /// It has ended, and nothing of its group is left; `asked` tells whether the reaper had it end.
@@ -83,6 +85,7 @@ impl Report {
         match self {
             Self::Started(group) => format!("started {group}\n"),
             Self::NotStarted(error) => format!("not-started {error}\n"),
+            Self::Asked => "asked 0\n".to_owned(),
             Self::Late => "late 0\n".to_owned(),
             Self::Ended { status, asked: false } => format!("ended {}\n", status.into_raw()),
             Self::Ended { status, asked: true } => format!("ended-as-asked {}\n", status.into_raw()),
@@ -96,6 +99,7 @@ impl Report {
         Some(match word {
             "started" => Self::Started(number),
             "not-started" => Self::NotStarted(number),
+            "asked" => Self::Asked,
             "late" => Self::Late,
             "ended" => ended(false),
             "ended-as-asked" => ended(true),
@@ -140,6 +144,7 @@ mod tests {
         for report in [
             Report::Started(4711),
             Report::NotStarted(2),
+            Report::Asked,
             Report::Late,
             Report::Ended { status: killed, asked: false },
             Report::Ended { status: killed, asked: true },

@@ -19,6 +19,7 @@ mod http;
 mod tests;
 
 use crate::{
+    commands::terms::Named,
     exit::{Exit, Failure, Run},
     guarded::Signals,
     lines::V,
@@ -48,6 +49,8 @@ const TOKEN: usize = 16;
 /// The arguments of `ui`.
 #[derive(Args, Debug)]
 pub(crate) struct UiArgs {
+    #[command(flatten)]
+    pub(crate) named: Named,
     /// Shows what lies below this directory; all names are those in it
     #[arg(long, short, value_name = "DIRECTORY", default_value = "/")]
     directory: Directory,

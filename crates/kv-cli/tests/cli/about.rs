@@ -88,3 +88,41 @@ fn a_doctor_tries_a_store_and_leaves_nothing() {
     }
     assert_eq!(place.ok(&["ls", "-r"]), "");
 }
+
+#[test]
+fn a_doctor_tells_why_a_store_cannot_be_opened_and_what_to_do() {
+    let place = Place::new();
+    let missing = place.url("missing/app");
+    let rows: &[(i32, &str, &str)] = &[
+        (2, &missing, "make it first"),
+        #[cfg(feature = "memory")]
+        (2, "memory://?color=red", "correct the URL"),
+        #[cfg(feature = "redis")]
+        (5, "redis://me:secret@127.0.0.1:1/", "127.0.0.1:1: cannot be reached"),
+        #[cfg(feature = "redis")]
+        (5, "redis://me:secret@127.0.0.1:1/", "look whether the server runs"),
+    ];
+    for (code, url, part) in rows {
+        let told = place.run(&["--timeout", "200ms", "--store", url, "doctor"]);
+        assert_eq!((told.code, &*told.err), (*code, ""), "{url}: {told:?}");
+        assert!(told.out.starts_with("fault: opening: ") && told.out.contains(part), "{url}: {told:?}");
+        let line = place.run(&["--timeout", "200ms", "--store", url, "doctor", "--json"]);
+        assert_eq!((line.code, &*line.err), (*code, ""), "{url}: {line:?}");
+        let object: Value = serde_json::from_str(&line.out).unwrap();
+        assert_eq!((&object["check"], &object["verdict"]), (&"opening".into(), &"fault".into()), "{line:?}");
+        assert!(object["message"].as_str().unwrap().contains(part), "{line:?}");
+        assert!(!told.out.contains("secret") && !line.out.contains("secret"), "{line:?}");
+    }
+}
+
+/// A password that is wrong, and a server that knows nobody without one.
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doctor_tells_that_a_password_is_wrong() {
+    let redis = crate::redis::Redis::start().await;
+    redis.say("CONFIG SET requirepass right");
+    let told = Place::at(&redis.url(":wrong@")).run(&["doctor"]);
+    assert_eq!((told.code, &*told.err), (4, ""), "{told:?}");
+    let way_out = "give the URL a user, password or token that the server knows";
+    assert!(told.out.starts_with("fault: opening: ") && told.out.contains(way_out), "{told:?}");
+}

@@ -120,15 +120,16 @@ fn a_store_that_cannot_be_reached_is_another_code_than_one_that_refuses() {
     let mut lock = place.command(&["lock", "a", "--", "sh", "-c", "echo ready; read line"]);
     let mut lock = lock.stdin(Stdio::piped()).spawn().unwrap();
     assert_eq!(line(&mut lock), "ready");
-    for arguments in
-        [&["get", "a"][..], &["put", "a", "1"], &["locks"], &["doctor"], &["lease", "--", "true"]]
-    {
+    for arguments in [&["get", "a"][..], &["put", "a", "1"], &["locks"], &["lease", "--", "true"]] {
         let ended = place.run(&[&["--timeout", "10ms"], arguments].concat());
         assert_eq!((ended.code, &*ended.out), (5, ""), "{arguments:?}: {ended:?}");
         assert!(ended.err.contains("is open in another process"), "{ended:?}");
     }
     let object = place.run(&["--json", "--timeout", "10ms", "get", "a"]);
     assert!(object.err.starts_with(r#"{"v":1,"error":"unavailable","message":""#), "{object:?}");
+    let told = place.run(&["--timeout", "10ms", "doctor"]);
+    let begin = "fault: opening: open on redb: ";
+    assert!(told.code == 5 && told.out.starts_with(begin) && told.err.is_empty(), "{told:?}");
     lock.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert_eq!(end(lock).code, 0);
 }

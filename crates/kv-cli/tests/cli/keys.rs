@@ -1,7 +1,8 @@
 //! `get put delete exists ls tree cat cas txn edit`.
 
-use crate::program::{Ended, Place};
-use std::fs;
+use crate::program::{Ended, Place, end, line};
+use rustix::process::{Pid, Signal, kill_process};
+use std::{fs, process::Stdio};
 
 #[test]
 fn keys_are_put_read_listed_and_deleted() {
@@ -93,6 +94,9 @@ fn a_key_that_is_missing_hides_no_other() {
     place.ok(&["put", "b", "2"]);
     let ended = place.run(&["cat", "a", "b"]);
     assert_eq!((ended.code, &*ended.out, &*ended.err), (1, "2", "kv: there is no key \"a\"\n"));
+    let ended = place.run(&["cat", "a", "b", "c", "d"]);
+    let why = "kv: there are no keys \"a\", \"c\", \"d\"\n";
+    assert_eq!((ended.code, &*ended.out, &*ended.err), (1, "2", why));
 }
 
 #[test]
@@ -192,6 +196,15 @@ fn editor(place: &Place, name: &str, line: &str) -> String {
     format!("sh {}", path.display())
 }
 
+/// Returns what stands in the file that an edit has kept, and removes it.
+fn kept(ended: &Ended) -> String {
+    let path = ended.err.lines().next().and_then(|line| line.rsplit_once(" is in "));
+    let path = path.unwrap_or_else(|| panic!("{ended:?}")).1;
+    let text = fs::read_to_string(path).unwrap();
+    fs::remove_file(path).unwrap();
+    text
+}
+
 #[test]
 fn a_key_is_edited() {
     let place = Place::redb();
@@ -206,6 +219,11 @@ fn a_key_is_edited() {
     assert_eq!((same.code, &*same.out, &*same.err), (0, "", "kv: nothing was changed\n"));
     let failed = place.run(&["edit", "notes.txt", "--editor", &fails]);
     assert_eq!((failed.code, &*failed.out), (4, ""), "{failed:?}");
+    // What was saved before a crash is work.
+    assert_eq!(kept(&failed), "lost\n");
+    let crashes = editor(&place, "crashes", "exit 1");
+    let failed = place.run(&["edit", "notes.txt", "--editor", &crashes]);
+    assert!(failed.code == 4 && !failed.err.contains(" is in "), "{failed:?}");
     assert_eq!(place.ok(&["get", "notes.txt"]), "moremore");
     let none = place.run(&["edit", "notes.txt", "--editor", "/nowhere/editor"]);
     assert_eq!(none.code, 4, "{none:?}");
@@ -219,8 +237,24 @@ fn what_was_edited_is_kept_when_the_key_was_changed_meanwhile() {
     let slow = editor(&place, "slow", "sleep 1; echo mine >\"$1\"");
     let late = place.run(&["edit", "a", "--editor", &slow]);
     assert_eq!((late.code, &*late.out), (3, ""), "{late:?}");
-    let kept = late.err.lines().next().and_then(|line| line.rsplit_once(" is in ")).unwrap().1;
-    assert_eq!(fs::read_to_string(kept).unwrap(), "mine\n");
-    fs::remove_file(kept).unwrap();
+    assert_eq!(kept(&late), "mine\n");
+    assert_eq!(place.run(&["exists", "a"]).code, 1);
+}
+
+#[test]
+fn what_was_saved_is_kept_when_a_signal_ends_the_edit() {
+    let place = Place::redb();
+    let waits = editor(&place, "waits", "echo mine >\"$1\"; echo saved; read line");
+    for signal in [Signal::TERM, Signal::HUP] {
+        let mut edit = place.command(&["edit", "a", "--editor", &waits]);
+        let mut edit = edit.stdin(Stdio::piped()).spawn().unwrap();
+        let input = edit.stdin.take();
+        assert_eq!(line(&mut edit), "saved");
+        kill_process(Pid::from_child(&edit), signal).unwrap();
+        let ended = end(edit);
+        assert_eq!((ended.code, &*ended.out), (128 + signal.as_raw(), ""), "{ended:?}");
+        assert_eq!(kept(&ended), "mine\n");
+        drop(input);
+    }
     assert_eq!(place.run(&["exists", "a"]).code, 1);
 }

@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::{
     fs,
     io::Write,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -186,7 +186,61 @@ fn a_leader_says_so_and_resigns_when_it_is_asked_to_end() {
     drop(elect.stdout.take());
     assert_eq!(Ended::of(elect.wait_with_output().unwrap()).code, 141);
     let ended = place.run(&["elect", "leader", "--", "sh", "-c", "exit 3"]);
-    assert_eq!((ended.code, ended.out.lines().count()), (3, 1), "{ended:?}");
+    assert_eq!((ended.code, &*ended.out), (3, ""), "{ended:?}");
+}
+
+#[test]
+fn the_output_under_an_election_is_that_of_the_command_alone() {
+    let place = Place::redb();
+    let ended = place.run(&["elect", "leader", "--", "echo", "mine"]);
+    assert_eq!((ended.code, &*ended.out), (0, "mine\n"), "{ended:?}");
+    assert!(ended.err.starts_with("kv: elected ") && ended.err.lines().count() == 1, "{ended:?}");
+    let ended = place.run(&["elect", "--json", "leader", "--", "echo", "mine"]);
+    assert_eq!((ended.code, &*ended.out), (0, "mine\n"), "{ended:?}");
+    let told = r#"{"v":1,"event":"elected","name":"leader","token":"#;
+    assert!(ended.err.starts_with(told) && ended.err.lines().count() == 1, "{ended:?}");
+}
+
+#[test]
+fn a_command_that_ran_and_is_watched_no_longer_is_not_nothing() {
+    let place = Place::memory();
+    for arguments in
+        [&["lock", "a"][..], &["elect", "a"], &["semaphore", "a", "1"], &["lease"], &["run", "-e", "a"]]
+    {
+        let script = "trap 'echo heard' USR1; echo $PPID; while :; do sleep 0.02; done";
+        let script = ["--", "sh", "-c", script];
+        let mut held = place.command(&[arguments, &script].concat()).spawn().unwrap();
+        let between = told(&mut held);
+        // What can pass on a signal knows of the command.
+        kill_process(pid(&held), Signal::USR1).unwrap();
+        assert_eq!(line(&mut held), "heard");
+        kill_process(between, Signal::KILL).unwrap();
+        let ended = end(held);
+        assert_eq!(ended.code, 8, "{arguments:?}: {ended:?}");
+        assert!(ended.err.contains("the command was killed"), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
+    let place = Place::memory();
+    // As `nohup` does it, and a shell with what it runs in the background.
+    let script = "kill -HUP $$; kill -INT $$; echo $PPID; read line; exit 9";
+    let lock = place.command(&["lock", "a", "--", "sh", "-c", script]);
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"]).arg(lock.get_program()).args(lock.get_args());
+    nohup.env("KV_STORE", "memory://").env("HOME", place.home()).current_dir(place.home());
+    nohup.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut lock = nohup.spawn().unwrap();
+    let between = told(&mut lock);
+    for signal in [Signal::HUP, Signal::INT] {
+        for process in [between, pid(&lock)] {
+            kill_process(process, signal).unwrap();
+        }
+    }
+    lock.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    let ended = end(lock);
+    assert_eq!((ended.code, &*ended.err), (9, ""), "{ended:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::{
     program::{Place, end, line, until},
     redis::Redis,
 };
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     io::Write,
@@ -82,4 +83,47 @@ async fn an_edit_of_which_nobody_knows_whether_it_was_written_says_that() {
     let draft = ended.err.lines().next().unwrap().strip_prefix(told).unwrap();
     assert_eq!(fs::read_to_string(draft).unwrap(), "new\n");
     fs::remove_file(draft).unwrap();
+}
+
+/// What watches the command may be stopped, and then ends nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_does_not_outlive_its_lock_although_what_watches_it_is_stopped() {
+    let redis = Redis::start().await;
+    let place = Place::at(&redis.url(""));
+    for ignored in ["", "trap '' TERM; "] {
+        let script = format!(
+            "{ignored}trap 'echo heard' USR1
+            echo $PPID; echo $$; echo $KV_LOCK_TOKEN; while :; do sleep 0.02; done"
+        );
+        let arguments = ["lock", "a", "--ttl", "6s", "--", "sh", "-c", &script];
+        let mut lock = place.command(&arguments).spawn().unwrap();
+        let [between, command, token] = [(); 3].map(|()| line(&mut lock));
+        let between = Pid::from_raw(between.parse().unwrap()).unwrap();
+        // What can pass on a signal knows of the command.
+        kill_process(Pid::from_child(&lock), Signal::USR1).unwrap();
+        assert_eq!(line(&mut lock), "heard");
+        kill_process(between, Signal::STOP).unwrap();
+        place.ok(&["break", "a", "--token", &token]);
+        until("the end of the program", || lock.try_wait().unwrap().is_some());
+        let ended = end(lock);
+        assert_eq!(ended.code, 7, "{ended:?}");
+        assert!(ended.err.contains("kv: the command was ended: "), "{ended:?}");
+        // The number of one that has ended is there until whoever inherits it has taken note of it.
+        let state = fs::read_to_string(format!("/proc/{command}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    }
+}
+
+/// A second request to end is a hurry for many programs, and two that see to it are no reason for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_asked_once_to_end_when_its_lock_is_lost() {
+    let redis = Redis::start().await;
+    let place = Place::at(&redis.url(""));
+    let script = "trap 'echo asked' TERM; echo $KV_LOCK_TOKEN
+        while :; do (trap '' TERM; exec sleep 0.02); done";
+    let mut lock = place.command(&["lock", "a", "--ttl", "9s", "--", "sh", "-c", script]).spawn().unwrap();
+    let token = line(&mut lock);
+    place.ok(&["break", "a", "--token", &token]);
+    let ended = end(lock);
+    assert_eq!((ended.code, &*ended.out), (7, "asked\n"), "{ended:?}");
 }

@@ -94,3 +94,16 @@ async fn another_signal_breaks_off_the_comparison_in_the_end_of_what_follows() {
     });
     assert_eq!(end(sync).code, 130);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_saw_no_store_in_the_end_does_not_say_no() {
+    let redis = Redis::start().await;
+    let place = Place::at(&redis.url(""));
+    let wait = place.command(&["wait", "a", "--within", "3s", "--timeout", "500ms"]).spawn().unwrap();
+    let clients = "return tonumber(redis.call('INFO', 'clients'):match('connected_clients:(%d+)'))";
+    // This question, the requests, and the watch.
+    until("the watch", || redis.say(&format!("EVAL \"{clients}\" 0")).trim_end() == ":3");
+    redis.stop();
+    let ended = end(wait);
+    assert_eq!((ended.code, &*ended.out), (5, ""), "{ended:?}");
+}

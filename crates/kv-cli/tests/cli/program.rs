@@ -15,14 +15,16 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The longest that a test waits for something that comes by itself.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Makes the commands begin with the default for an interrupt, which ends them. What ignores it, as
-/// a shell's background job does, has children that ignore it too; what handles it does not.
+/// Makes the commands begin with the default for an interrupt and a hangup, which ends them. What
+/// ignores it, as a shell's background job or one under `nohup` does, has children that ignore it
+/// too; what handles it does not.
 static INTERRUPTS: LazyLock<()> = LazyLock::new(|| {
     let (ready, handled) = mpsc::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {
             let mut interrupts = signal(SignalKind::interrupt()).unwrap();
+            let _hangups = signal(SignalKind::hangup()).unwrap();
             ready.send(()).unwrap();
             interrupts.recv().await;
             process::exit(130);

@@ -1,13 +1,14 @@
 //! `render`.
 
-use crate::program::{Place, end, line, until};
+use crate::program::{Ended, Place, end, line, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
     os::unix::{
-        fs::{FileTypeExt, PermissionsExt, symlink},
+        fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink},
         net::UnixListener,
+        process::CommandExt,
     },
 };
 
@@ -190,4 +191,35 @@ fn a_template_that_is_missing_is_said_at_once() {
         let ended = place.run(&[&["render", "none", "conf"], more].concat());
         assert!(ended.code == 2 && ended.err.contains("the template none cannot be read"), "{ended:?}");
     }
+}
+
+#[test]
+fn the_new_file_is_named_anywhere_in_a_command() {
+    let place = filled();
+    fs::write(place.home().join("check"), "test -s \"${1#--config=}\" && test -s \"${2%:}\"").unwrap();
+    let check = "sh check --config={} {}:";
+    place.ok(&["render", "-d", "app", "template", "conf", "--once", "--check", check]);
+    let reload = "echo <{}{}>";
+    place.ok(&["delete", "app/nodes/2"]);
+    let told = place.ok(&["render", "-d", "app", "template", "conf", "--once", "--reload", reload]);
+    assert_eq!(told, "<confconf>\n");
+}
+
+/// Only the system's administrator can give a file to others, and so make this test.
+#[test]
+fn a_file_whose_owner_cannot_be_kept_is_said() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (place, somebody) = (Place::memory(), 65_534);
+    let file = place.home().join("conf");
+    fs::write(place.home().join("template"), "new\n").unwrap();
+    fs::write(&file, "old\n").unwrap();
+    chown(place.home(), Some(somebody), Some(somebody)).unwrap();
+    let mut render = place.command(&["render", "template", "conf", "--once"]);
+    let ended = Ended::of(render.uid(somebody).gid(somebody).output().unwrap());
+    assert_eq!((ended.code, &*ended.out), (0, ""), "{ended:?}");
+    assert!(ended.err.starts_with("kv: conf now belongs to this user, since "), "{ended:?}");
+    assert_eq!(fs::metadata(&file).unwrap().uid(), somebody);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "new\n");
 }

@@ -1,6 +1,7 @@
 //! The choice of a store.
 
-use crate::program::Place;
+use crate::program::{Place, end, line};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 
 #[test]
@@ -49,4 +50,36 @@ fn a_url_that_is_wrong_says_so_and_shows_no_secret() {
     }
     let help = place.command(&["--help"]).env("KV_STORE", "etcd://me:secret@h").output().unwrap();
     assert!(!String::from_utf8(help.stdout).unwrap().contains("secret"));
+}
+
+#[test]
+fn what_asks_about_a_store_takes_its_url_behind_the_command() {
+    let place = Place::new();
+    let (one, two) = (place.url("one"), place.url("two"));
+    let config = place.home().join(".config/kv");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join("stores"), format!("one {one}\n")).unwrap();
+    for (file, arguments) in [
+        ("one", &["doctor", "one"][..]),
+        ("two", &["doctor", &two]),
+        ("two", &["health", &two]),
+        ("one", &["health", "one", "--store", "one"]),
+    ] {
+        // What is said beats what the environment says.
+        let ended = place.command(arguments).env("KV_STORE", "memory://").output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{arguments:?}: {ended:?}");
+        let file = place.home().join(format!("{file}.redb"));
+        assert!(file.is_file(), "{arguments:?}");
+        fs::remove_file(file).unwrap();
+    }
+    let mut ui = place.command(&["ui", "one"]).spawn().unwrap();
+    assert!(line(&mut ui).starts_with("http://127.0.0.1:"));
+    assert!(place.home().join("one.redb").is_file());
+    kill_process(Pid::from_child(&ui), Signal::TERM).unwrap();
+    end(ui);
+    for command in ["doctor", "health", "ui"] {
+        let twice = place.run(&["--store", "redb://me:secret@file", command, "memory://"]);
+        assert_eq!((twice.code, &*twice.out), (2, ""), "{twice:?}");
+        assert!(twice.err.contains("two stores") && !twice.err.contains("secret"), "{twice:?}");
+    }
 }
