@@ -167,7 +167,7 @@ async fn who_waits_on_the_session_of_a_refused_release_takes_another() -> Result
     scene.end().await
 }
 
-/// What lies beside it is deleted, which an error of one key must not hide.
+/// The keys beside it are deleted, which the error of one key must not hide.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_of_which_a_part_may_not_go_is_of_unknown_outcome() -> Result<(), Failure> {
     let scene = Scene::begin().await?;
