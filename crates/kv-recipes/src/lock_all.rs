@@ -5,7 +5,9 @@ use crate::{
     patience::{DEFAULT_TTL, backoff, until_lost},
 };
 use futures_core::future::BoxFuture;
-use kv_core::{Bytes, Condition, Error, ErrorKind, Guard, IntoKey, IntoValue, Key, Kv, Lock, Result, Txn};
+use kv_core::{
+    Bytes, Condition, Error, ErrorKind, Guard, IntoKey, IntoValue, Key, Kv, Lock, Result, Txn, backend::apart,
+};
 use std::{
     future::{Future, poll_fn},
     task::Poll,
@@ -85,8 +87,15 @@ impl LockAll {
     /// [`Lock::acquire`](kv_core::Lock::acquire).
     ///
     /// # Cancel safety
-    /// Dropping the future gives back what was acquired, and leaves nothing behind.
+    /// Dropping the future gives back what was acquired, and leaves nothing behind. A future that is
+    /// not polled keeps its place, or what it was granted, until it is dropped.
     pub async fn acquire(&self) -> Result<Locks> {
+        let all = self.clone();
+        // Others wait for what it holds meanwhile, polled or not.
+        apart(async move { all.acquire_here().await }).await
+    }
+
+    async fn acquire_here(&self) -> Result<Locks> {
         let (names, mut backoff) = (self.names()?, backoff());
         'anew: loop {
             let mut locks = Locks { kv: self.kv.clone(), guards: Vec::with_capacity(names.len()) };
@@ -119,6 +128,11 @@ impl LockAll {
     /// # Cancel safety
     /// That of [`acquire`](Self::acquire).
     pub async fn try_acquire(&self) -> Result<Option<Locks>> {
+        let all = self.clone();
+        apart(async move { all.try_acquire_here().await }).await
+    }
+
+    async fn try_acquire_here(&self) -> Result<Option<Locks>> {
         let names = self.names()?;
         let mut locks = Locks { kv: self.kv.clone(), guards: Vec::with_capacity(names.len()) };
         for name in &names {

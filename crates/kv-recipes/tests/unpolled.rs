@@ -127,6 +127,18 @@ async fn permits() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_try_for_several_locks_of_which_one_is_held() -> Result<()> {
+    let kv = kv_memory::open("memory://").await?;
+    let held = kv.new_lock("b").acquire().await?;
+    let both = kv_recipes::lock_all(&kv, ["a", "b"]);
+    let mut tries = pin!(both.try_acquire());
+    begin(&kv, tries.as_mut()).await;
+    soon(kv.new_lock("a").acquire()).await?.release().await?;
+    assert!(tries.await?.is_none() && held.is_held());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_wait_for_a_permit_that_is_over() -> Result<()> {
     let kv = kv_memory::open("memory://").await?;
     let semaphore = Semaphore::new(&kv, "render", 1);
