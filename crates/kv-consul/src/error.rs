@@ -7,7 +7,7 @@ use kv_core::{
 use rustls::{AlertDescription, Error as TlsError, InvalidMessage};
 use std::{error::Error as StdError, io};
 
-const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
+const NO_TLS: &str = "does not speak TLS; leave out the TLS settings, or switch TLS on there";
 const WANTS_CERTIFICATE: &str = "refused TLS with us; it may want a client certificate, `cert` and `key`";
 /// Explains a connection that was ended in silence: an agent that has as many connections of one
 /// address as it takes ends further ones at once.

@@ -203,11 +203,11 @@ impl TtlRange {
     ///
     /// # Errors
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) above the greatest, and for zero, which
-    /// elsewhere means *no TTL*: for that, leave the option away.
+    /// elsewhere means *no TTL*: for that, leave the option out.
     pub fn grant(&self, ttl: Duration) -> Result<Duration> {
         let refused = |why: String| Err(Error::new(ErrorKind::InvalidArgument, why));
         if ttl.is_zero() {
-            return refused("a TTL of 0 s; leave the TTL away for a key that stays".into());
+            return refused("a TTL of 0 s; leave out the TTL for a key that stays".into());
         }
         if ttl > self.greatest {
             let (ttl, greatest) = (words(ttl), words(self.greatest));

@@ -60,6 +60,9 @@ impl Registry {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for what is no URL, for a scheme that
     /// nobody registered (the message lists the known ones) and for parameters that the backend
     /// does not know; else the backend's own.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up what was begun, and leaves nothing behind.
     pub async fn open(&self, url: impl IntoStoreUrl) -> Result<Kv> {
         let url = url.into_store_url().map_err(in_open)?;
         let Some(open) = self.0.get(url.scheme()) else {

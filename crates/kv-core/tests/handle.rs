@@ -47,7 +47,7 @@ async fn bad_input_is_refused_before_any_io() {
         "put \"a\" on silent: a value of 1001 bytes; this store takes at most 1000",
     );
     refused(kv.put("a", "").ttl(101 * SECOND).await, InvalidArgument, "the greatest of this store is 100s");
-    refused(kv.put("a", "").ttl(Duration::ZERO).await, InvalidArgument, "leave the TTL away");
+    refused(kv.put("a", "").ttl(Duration::ZERO).await, InvalidArgument, "leave out the TTL");
     refused(kv.lease(101 * SECOND).await, InvalidArgument, "greatest");
     refused(kv.new_lock("l").ttl(101 * SECOND).acquire().await, InvalidArgument, "greatest");
     refused(kv.new_lock("l").value(big.clone()).acquire().await, TooLarge, "1001 bytes");

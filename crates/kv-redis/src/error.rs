@@ -8,7 +8,7 @@ use kv_core::{
 };
 use std::time::Duration;
 
-const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or switch TLS on there";
+const NO_TLS: &str = "does not speak TLS; leave out the TLS settings, or switch TLS on there";
 const NOT_TRUSTED: &str =
     "its certificate is not trusted; name its CA as `ca`, and its name as `server_name` where it differs";
 const NO_REDIS: &str =

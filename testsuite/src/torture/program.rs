@@ -123,7 +123,7 @@ fn read(variable: &str, given: &OsStr) -> Result<u64, Failure> {
     let number = given.to_str().and_then(|given| given.parse().ok());
     number.ok_or_else(|| {
         let most = u64::MAX;
-        format!("{variable} is {given:?}; set it to a whole number from 0 to {most}, or leave it away").into()
+        format!("{variable} is {given:?}; set it to a whole number from 0 to {most}, or leave it out").into()
     })
 }
 

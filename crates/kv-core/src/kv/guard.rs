@@ -116,6 +116,9 @@ impl Guard {
     /// loss or of waking from suspend, and as soon as an end by the server or an administrator is
     /// seen; it is [`Closed`](ErrorKind::Closed) after [`Kv::close`]. The future borrows nothing
     /// of the guard.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the wait, and changes nothing.
     #[doc(alias = "cancelled")]
     pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
         let lost = until_lost(&self.kv, &self.alive, ErrorKind::LockLost);
@@ -143,6 +146,9 @@ impl Guard {
     /// # Errors
     /// [`LockLost`](ErrorKind::LockLost) and [`Closed`](ErrorKind::Closed), or those of the work,
     /// whose type can be any that these turn into.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the work where it stands; the lock stays held.
     pub async fn while_held<T, E: From<Error>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -154,12 +160,14 @@ impl Guard {
         }
     }
 
-    /// Releases the lock, and returns whether it was still held. It goes on in the background when
-    /// the caller stops waiting.
+    /// Releases the lock, and returns whether it was still held.
     ///
     /// # Errors
     /// Those of the server; the lock is free after its TTL then. After [`Kv::close`], which
     /// released it, the answer is `Ok(false)`.
+    ///
+    /// # Cancel safety
+    /// The release goes on in the background when the future is dropped.
     #[doc(alias = "unlock")]
     #[doc(alias = "resign")]
     pub async fn release(self) -> Result<bool> {

@@ -118,17 +118,22 @@ impl Lease {
     /// Waits until the lease is over, by the rule of [`Guard::lost`](crate::Guard::lost), and
     /// returns the reason, as a [`LeaseLost`](ErrorKind::LeaseLost). The future borrows nothing of
     /// the lease.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the wait, and changes nothing.
     pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
         let lost = until_lost(&self.kv, &self.alive, ErrorKind::LeaseLost);
         let backend = self.kv.capabilities().backend;
         async move { lost.await.in_call("lease", backend, None) }
     }
 
-    /// Ends the lease, removes its keys at once, and returns whether it was still alive. It goes
-    /// on in the background when the caller stops waiting.
+    /// Ends the lease, removes its keys at once, and returns whether it was still alive.
     ///
     /// # Errors
     /// Those of the server; the lease ends by its TTL then.
+    ///
+    /// # Cancel safety
+    /// The end goes on in the background when the future is dropped.
     pub async fn revoke(self) -> Result<bool> {
         let Self { sentry, owner, kv, revoke, within, .. } = self;
         drop((sentry, owner));

@@ -22,7 +22,7 @@ pub(crate) fn open(name: String, clock: Option<Clock>) -> Result<Arc<Shared>> {
     Ok(match (named.get(&name).and_then(Weak::upgrade), clock) {
         (Some(shared), Some(clock)) if shared.look().clock != clock => {
             let why = format!(
-                "another clock for the store {name:?}, which is open and has one; leave the clock away"
+                "another clock for the store {name:?}, which is open and has one; leave out the clock"
             );
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }

@@ -283,7 +283,7 @@ impl Config {
             return Err(invalid("sentinels without `master`, the name that they know the master by"));
         }
         if self.kind == Kind::Cluster && self.database.is_some_and(|number| number != 0) {
-            return Err(invalid("a cluster has no other database than 0; leave `database` away"));
+            return Err(invalid("a cluster has no other database than 0; leave out `database`"));
         }
         match self.spread {
             Some(_) if self.kind != Kind::Cluster => {

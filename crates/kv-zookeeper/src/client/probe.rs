@@ -196,7 +196,7 @@ fn of_io(host: &str, error: io::Error) -> Error {
     Error::new(kind, format!("{host}: {why}")).with_cause(error)
 }
 
-const NO_TLS: &str = "does not speak TLS; leave the TLS settings away, or give the port that does";
+const NO_TLS: &str = "does not speak TLS; leave out the TLS settings, or give the port that does";
 
 /// The time-out that a host granted a session that was opened only to learn it.
 pub(crate) struct Granted {

@@ -29,7 +29,7 @@ impl Certificates {
     /// or holds something else.
     pub(crate) fn new(settings: kv_core::Tls) -> Result<Option<Self>> {
         if tls::server_name(&settings).is_some() {
-            let why = "ZooKeeper's client checks certificates against the hosts alone; leave `server_name` away, and name \
+            let why = "ZooKeeper's client checks certificates against the hosts alone; leave out `server_name`, and name \
                        the hosts as their certificates do";
             return Err(Error::new(ErrorKind::InvalidArgument, why));
         }
