@@ -85,7 +85,7 @@ async fn an_edit_of_which_nobody_knows_whether_it_was_written_says_that() {
     fs::remove_file(draft).unwrap();
 }
 
-/// What watches the command may be stopped, and then ends nothing.
+/// The process that watches the command may be stopped, and then ends nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_does_not_outlive_its_lock_although_what_watches_it_is_stopped() {
     let redis = Redis::start().await;

@@ -41,6 +41,21 @@ impl Expect {
     }
 }
 
+impl Expect {
+    /// Returns the error of a precondition that was refused without a word of what was found.
+    #[cold]
+    pub(crate) fn refused(self) -> Error {
+        match self {
+            Self::Missing => Error::new(ErrorKind::KeyExists, "expected no key, found one"),
+            Self::Version(expected) => {
+                let why = format!("expected version {expected}, which the key is not at");
+                Error::new(ErrorKind::KeyModified, why)
+            }
+            Self::Anything => Error::new(ErrorKind::Other, "what was no condition was refused"),
+        }
+    }
+}
+
 macro_rules! setters {
     ($options:ident { $($(#[$doc:meta])* $name:ident: $kind:ty),* $(,)? }) => {
         impl $options {

@@ -254,14 +254,7 @@ async fn fenced(
     match store.transact(transaction, &WriteOptions { deadline }).await? {
         Decision::Committed(written) => Ok(written.into_iter().next().flatten()),
         Decision::Refused { condition: 0 } => Err(lock_lost(&held)),
-        Decision::Refused { .. } => Err(match expect {
-            Expect::Missing => Error::new(ErrorKind::KeyExists, "expected no key, found one"),
-            Expect::Version(expected) => {
-                let why = format!("expected version {expected}, which the key is not at");
-                Error::new(ErrorKind::KeyModified, why)
-            }
-            Expect::Anything => Error::new(ErrorKind::Other, "a refusal of what was no condition"),
-        }),
+        Decision::Refused { .. } => Err(expect.refused()),
     }
 }
 

@@ -361,7 +361,7 @@ pub(super) async fn dead_link(t: Trial) -> Verdict {
 /// The deadline of a handle is that of its calls, and of no renewal.
 pub(super) async fn short_deadline(t: Trial) -> Verdict {
     leased(t, async |t, link, range| {
-        let (kv, way) = (link.kv.with_deadline(Duration::from_millis(400)), Duration::from_millis(300));
+        let (kv, way) = (link.kv.with_deadline(Duration::from_millis(150)), Duration::from_millis(100));
         let ttl = range.grant(Duration::from_secs(6))?;
         let lease = loop {
             match kv.lease(ttl).await {

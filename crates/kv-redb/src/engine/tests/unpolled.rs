@@ -14,9 +14,13 @@ async fn reads_that_nobody_polls_hold_up_no_other_one() -> Result<()> {
     let kv = Config::new(folder.path().join("a.redb")).open().await?;
     kv.put("large", vec![1; 100_000]).await?;
     let large = || Box::pin(kv.get("large").deadline(LONG).into_future());
-    let mut begun: Vec<_> = (0..500).map(|_| large()).collect();
-    for get in &mut begun {
-        assert!(poll!(get.as_mut()).is_pending());
+    let mut begun = Vec::new();
+    for _ in 0..500 {
+        let mut get = large();
+        // A thread may be that fast.
+        if poll!(get.as_mut()).is_pending() {
+            begun.push(get);
+        }
     }
     for _ in 0..4 {
         assert!(kv.get("large").deadline(SOON).await?.is_some());
