@@ -389,7 +389,8 @@ impl Wire {
                     let renewed = wire.once(Ask::Renew(id), Deadline::after(ttl / 10)).await;
                     return renewed.map(drop).map_err(|_| Error::new(lost, "a renewal failed"));
                 }
-                let each = if wire.has(Fault::RenewsLikeACall) { each_request } else { ttl / 5 };
+                let is_call = wire.has(Fault::RenewsLikeACall);
+                let each = if is_call { each_request } else { each_request.max(ttl / 5) };
                 match wire.again(Ask::Renew(id), Deadline::after(each)).await {
                     Ok(Answer::Done(true)) => Ok(()),
                     Ok(_) => Err(Error::new(lost, "its TTL passed without a renewal")),

@@ -52,7 +52,7 @@ pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOption
         let (lease, core) = (renewed.clone(), within.upgrade());
         async move {
             let core = core.ok_or_else(|| over(&lease.id))?;
-            lease.renew(core, ttl, each_request).await
+            lease.renew(core, ttl).await
         }
     });
     Ok(Leased { id: LeaseId::new(lease.id.as_str()), ttl, alive, revoke })

@@ -28,13 +28,8 @@ const MISSES: u8 = 2;
 
 impl Lease {
     /// Prolongs the record and every key.
-    pub(super) async fn renew(
-        self: Arc<Self>,
-        core: Arc<Core>,
-        ttl: Duration,
-        each_request: Duration,
-    ) -> Result<()> {
-        let (began, deadline) = (self.client.time.local().now(), Deadline::after(each_request));
+    pub(super) async fn renew(self: Arc<Self>, core: Arc<Core>, ttl: Duration) -> Result<()> {
+        let (began, deadline) = (self.client.time.local().now(), Deadline::after(ttl / 5));
         let ends = self.client.time.end_of(ttl);
         let (to, keys) = {
             let mut state = self.state();

@@ -34,7 +34,7 @@ use crate::{
 use kv_core::{
     Error, ErrorKind, Fence, Holder, Key, Result,
     backend::{Alive, Instant, retry::RetrySafety},
-    driver::{Acquired, LockOptions, ReadOptions},
+    driver::{Acquired, Deadline, LockOptions, ReadOptions},
 };
 use std::sync::Arc;
 
@@ -215,7 +215,9 @@ impl Attempt {
         let number = self.next_renewal();
         let to = Renewal { ends: core.client.time.end_of(self.ttl), number };
         let ours = |terms: &mut Terms| terms.is_owned(&self.owner);
-        match prolong(core, Lane::KeepAlive, locks, name, to, ours, self.deadline()).await? {
+        // It is given up after a quarter of the TTL.
+        let deadline = Deadline::after(self.ttl / 5);
+        match prolong(core, Lane::KeepAlive, locks, name, to, ours, deadline).await? {
             Changed::Done => {}
             // An earlier attempt, whose answer was lost, has renewed it.
             Changed::Hindered(Some(found)) if self.is_ours(&found) && found.is_renewed(number) => {}
