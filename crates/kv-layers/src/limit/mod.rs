@@ -42,7 +42,7 @@ use std::{sync::Arc, time::Duration};
 /// It changes none of them.
 ///
 /// # Errors
-/// Waiting counts as part of the call: [`Timeout`](ErrorKind::Timeout) when the deadline comes
+/// Waiting counts as part of the call: [`Timeout`](kv_core::ErrorKind::Timeout) when the deadline comes
 /// before the permit, for a write too, since nothing was sent.
 ///
 /// # Cancel safety
