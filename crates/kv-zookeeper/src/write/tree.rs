@@ -62,11 +62,11 @@ pub(crate) async fn delete_tree(
 /// Deletes these nodes, and the keys of those that may have to stay. Returns the number of deleted
 /// keys.
 async fn delete(core: &Core, whole: &[Visited], cut: &[Visited], deadline: Deadline) -> Result<u64> {
-    // Where one is refused, others may be gone by then.
-    let refused = |is_one: bool| move |e| if is_one { e } else { outcome_unknown(e) };
+    // Where one of several is refused, others may be gone by then.
+    let refused = |among: usize| move |e| if among > 1 { outcome_unknown(e) } else { e };
     let parts: Vec<_> = whole.chunks(BATCH).collect();
-    let done = at_once(core, &parts, deadline).await.map_err(refused(parts.len() == 1))?;
-    let (mut deleted, refused) = (0, refused(whole.len() + cut.len() == 1));
+    let done = at_once(core, &parts, deadline).await.map_err(refused(parts.len()))?;
+    let (mut deleted, refused) = (0, refused(whole.len() + cut.len()));
     for (nodes, is_done) in parts.into_iter().zip(done) {
         if is_done {
             deleted += nodes.iter().filter(|node| node.node.is_key).count() as u64;
