@@ -39,9 +39,7 @@ impl Expect {
             }
         }
     }
-}
 
-impl Expect {
     /// Returns the error of a precondition that was refused without a word of what was found.
     #[cold]
     pub(crate) fn refused(self) -> Error {
