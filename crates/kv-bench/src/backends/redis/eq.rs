@@ -61,7 +61,7 @@ pub(super) struct Eq {
 
 impl Eq {
     pub(super) async fn open(address: SocketAddr) -> Done<Self> {
-        let (client, hears) = (connect(address).await?, connect(address).await?);
+        let (client, hears) = (connect(address, 0).await?, connect(address, 0).await?);
         let mut digests = Vec::new();
         for script in [GET, PUT, LIST, DELETE] {
             let digest = say(&client, "SCRIPT", vec!["LOAD".into(), script.into()]).await?;

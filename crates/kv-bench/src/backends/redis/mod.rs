@@ -31,7 +31,7 @@ pub(super) async fn start(folder: &Path) -> Done<Backend> {
         server::question(address, "PING\r\nQUIT\r\n").await.is_ok_and(|said| said.starts_with("+PONG"))
     };
     let running = server::start(command, folder, ports, probe).await?;
-    let counter = Stats(connect(address).await?);
+    let counter = Stats(connect(address, 0).await?);
     let version = counter.info("server").await?;
     let ours =
         Ours::open(move || async move { kv_redis::open(&format!("redis://{address}/ours")).await }).await?;
@@ -52,11 +52,12 @@ pub(super) async fn start(folder: &Path) -> Done<Backend> {
     })
 }
 
-/// Opens a connection of the client.
-async fn connect(address: SocketAddr) -> Done<Client> {
+/// Opens a connection of the client to a database.
+async fn connect(address: SocketAddr, database: u8) -> Done<Client> {
     let config = Config {
         server: ServerConfig::new_centralized(address.ip().to_string(), address.port()),
         version: RespVersion::RESP3,
+        database: Some(database),
         ..Config::default()
     };
     let tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };

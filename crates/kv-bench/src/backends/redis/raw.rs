@@ -26,6 +26,9 @@ const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call(
 /// The time after which one who waits for a lock looks again, in case that it heard nothing.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// The database of this side alone: a `SCAN` goes through all names of its own.
+const DATABASE: u8 = 1;
+
 /// A connection for calls, and one that hears messages.
 #[derive(Clone)]
 pub(super) struct Raw {
@@ -38,7 +41,7 @@ pub(super) struct Raw {
 
 impl Raw {
     pub(super) async fn open(address: SocketAddr) -> Done<Self> {
-        let (client, hears) = (connect(address).await?, connect(address).await?);
+        let (client, hears) = (connect(address, DATABASE).await?, connect(address, DATABASE).await?);
         let load = async |script: &'static str| {
             let digest = say(&client, "SCRIPT", vec!["LOAD".into(), script.into()]).await?;
             Done::Ok(Arc::from(digest.into_string().ok_or("a script has a digest")?))
@@ -161,7 +164,7 @@ impl Side for Raw {
     async fn watch(&self, name: &str) -> Done<Events> {
         say(&self.client, "CONFIG", vec!["SET".into(), "notify-keyspace-events".into(), "K$".into()]).await?;
         let events = self.hears.keyspace_event_rx();
-        self.hears.subscribe(format!("__keyspace@0__:{name}")).await?;
+        self.hears.subscribe(format!("__keyspace@{DATABASE}__:{name}")).await?;
         Ok(Events { name: name.to_owned(), events })
     }
 }
