@@ -149,8 +149,9 @@ async fn until(moment: Option<Instant>) {
 
 /// Puts the report, whoever has written the key before: the process that this one replaces may have
 /// left its own. Each attempt expects what was read before it, so that none takes effect behind a
-/// later one.
+/// later one. Between them it pauses, so that others come through.
 async fn put(kv: &Kv, key: &Key, lease: &Lease, report: &Bytes) -> Result<Version> {
+    let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
     loop {
         let found = kv.get(key).await?;
         let put = kv.put(key, report).lease(lease);
@@ -159,7 +160,7 @@ async fn put(kv: &Kv, key: &Key, lease: &Lease, report: &Bytes) -> Result<Versio
             None => put.if_missing(),
         };
         match put.await {
-            Err(e) if e.is_conflict() => {}
+            Err(e) if e.is_conflict() => backoff.pause().await,
             put => return Ok(put?.version),
         }
     }

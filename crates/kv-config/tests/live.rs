@@ -6,10 +6,12 @@ use common::{Limits, MS, S, limits, pair, put_limits, until};
 use kv_config::{Origin, Source, live};
 use kv_core::ErrorKind;
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -249,5 +251,28 @@ async fn what_makes_no_sense_is_refused_before_any_io() {
         let e = open.await.unwrap_err();
         assert_eq!(e.kind(), kind, "{e}");
         assert!(e.to_string().starts_with("config on memory: ") && e.to_string().contains(says), "{e}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opening_that_is_dropped_at_any_await_leaves_nothing() {
+    for polls in 1..60 {
+        let p = pair().await;
+        put_limits(&p.other, limits(1)).await;
+        let (mut open, mut left) =
+            (live::<Limits>(&p.kv, "app/limits").report("app/status/a").into_future(), polls);
+        let polled = poll_fn(|cx| {
+            left -= 1;
+            match open.as_mut().poll(cx) {
+                Poll::Pending if left > 0 => Poll::Pending,
+                opened => Poll::Ready(opened),
+            }
+        });
+        drop(tokio::time::timeout(5 * S, polled).await);
+        drop(open);
+        until("nothing is left", async || {
+            p.memory.leftovers().is_empty() && !p.other.exists("app/status/a").await.unwrap()
+        })
+        .await;
     }
 }

@@ -54,6 +54,8 @@ const REQUESTS: u32 = 5;
 /// The key has a line of JSON: `{"v":1,"raised":true}`; a missing key is a lifted barrier. Every
 /// change is a compare-and-swap, also one that changes nothing, so that older requests that are
 /// still on their way come too late. The key is never deleted.
+#[doc(alias = "gate")]
+#[doc(alias = "latch")]
 #[derive(Clone, Debug)]
 #[must_use = "a barrier does nothing until it is raised, lifted or waited for"]
 pub struct Barrier {

@@ -40,6 +40,8 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 ///
 /// # Layout, format 1
 /// The keys `NAME/MEMBER`, as a [`Registration`] writes them, with JSON as values.
+#[doc(alias = "members")]
+#[doc(alias = "cluster")]
 #[derive(Clone, Debug)]
 #[must_use = "nobody joins until `join` is awaited"]
 pub struct Group {
@@ -146,6 +148,14 @@ impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Membership<T> {
     /// Returns whether the others see this member, as it knows. No I/O.
     pub fn state(&self) -> RegistrationState {
         self.registered.state()
+    }
+
+    /// Waits until the state is one for which this is true, as [`Registered::until`] does.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped has no effect.
+    pub async fn until(&self, is_so: impl FnMut(&RegistrationState) -> bool) -> RegistrationState {
+        self.registered.until(is_so).await
     }
 
     /// Waits until this membership has ended, though it did not leave; see [`Registered::over`].

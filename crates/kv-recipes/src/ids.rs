@@ -53,6 +53,8 @@ const REQUESTS: u32 = 5;
 /// # Layout, format 1
 /// The key has the first id that was not given out, as decimal text; a missing key is 1. Whoever
 /// takes a block replaces it, by a compare-and-swap, by the first id behind the block.
+#[doc(alias = "sequence")]
+#[doc(alias = "auto_increment")]
 #[derive(Clone)]
 pub struct IdBlocks {
     kv: Kv,

@@ -105,7 +105,7 @@ pub use semaphore::Semaphore;
 pub use service::{Instance, Service};
 pub use shards::{Shard, Shards};
 pub use ticks::{Tick, Ticks};
-pub use typed::{Typed, TypedEntry, TypedEvent, TypedWatch};
+pub use typed::{Typed, TypedEntry, TypedEvent, TypedNext, TypedWatch};
 pub use view::{Change, Changes, OpenView, View, ViewEntry};
 
 // The program of the README is compiled and run.

@@ -49,6 +49,8 @@ use std::{
 ///
 /// # Layout
 /// They are locks of the store, and nothing else is written.
+#[doc(alias = "mutex")]
+#[doc(alias = "multi_lock")]
 pub fn lock_all<K: IntoKey>(kv: &Kv, names: impl IntoIterator<Item = K>) -> LockAll {
     let names = names.into_iter().map(IntoKey::into_key).collect();
     LockAll { kv: kv.clone(), names, ttl: DEFAULT_TTL, value: Bytes::new() }

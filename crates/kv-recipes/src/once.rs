@@ -61,6 +61,9 @@ use std::{future::Future, time::Duration};
 /// | the key `NAME` | the marker, a line of JSON: `{"v":1,"id":"9f86d081884c7d65","token":42}`; put if it is missing, fenced by the lock, in the transaction of the writes |
 ///
 /// To have it happen again, delete the key.
+#[doc(alias = "migration")]
+#[doc(alias = "idempotent")]
+#[doc(alias = "singleton")]
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens until `run` is awaited"]
 pub struct Once {
@@ -129,12 +132,15 @@ impl Once {
     /// Reads whether it has happened.
     ///
     /// # Errors
-    /// Those of [`Kv::exists`].
+    /// Those of [`Kv::get`]; [`Corrupt`](ErrorKind::Corrupt) for a key that holds something else
+    /// than the marker.
     ///
     /// # Cancel safety
     /// A future that is dropped leaves nothing behind.
     pub async fn is_done(&self) -> Result<bool> {
-        self.kv.exists(self.name()?).await
+        let found = self.kv.get(self.name()?).await?;
+        let marker = found.map(|entry| record::read::<Marker>(&entry.key, &entry.value)).transpose();
+        Ok(marker.map_err(|e| self.in_call(e))?.is_some())
     }
 
     /// Has it happen, unless it has happened; waits in line while another process runs. Outages are
@@ -146,13 +152,15 @@ impl Once {
     /// [`Unsupported`](ErrorKind::Unsupported) where writes cannot depend on a lock,
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) for the TTL. Then the error of the function;
     /// what a [`Txn`] refuses; [`KeyModified`](ErrorKind::KeyModified) for a condition of the
-    /// effects that is not true; [`Corrupt`](ErrorKind::Corrupt) for a key that holds something
+    /// effects that is not true; [`LeaseLost`](ErrorKind::LeaseLost) for a lease of the effects
+    /// that has ended; [`Corrupt`](ErrorKind::Corrupt) for a key that holds something
     /// else than the marker; [`Closed`](ErrorKind::Closed), and the server's lasting refusals.
     /// After an error of the function or a condition nothing was written; after another one it may
     /// have happened, if an answer was owed, and [`is_done`](Self::is_done) tells.
     ///
     /// # Cancel safety
-    /// When the future is dropped it may have happened, and is not half done.
+    /// When the future is dropped it may have happened, and is not half done. One that is not polled
+    /// keeps its place in line, or the turn that it was granted, until it is dropped.
     pub async fn run<E, W, F>(&self, mut effects: W) -> Result<Ran, E>
     where
         W: FnMut(Effects) -> F,
@@ -203,7 +211,8 @@ impl Once {
             Ok(Outcome::Committed(_)) => Ok(Some(Ran::Now)),
             Ok(Outcome::Refused(refusal)) if refusal.index >= OWN => Err(self.refused(&refusal).into()),
             Ok(Outcome::Refused(_)) => Ok(None),
-            Err(e) if ends(&e) => Err(self.in_call(e).into()),
+            // A lease that has ended is one of the effects' own, and does not come back.
+            Err(e) if ends(&e) || e.kind() == ErrorKind::LeaseLost => Err(self.in_call(e).into()),
             Err(_) => Ok(None),
         }
     }

@@ -69,6 +69,8 @@ const LATE_WATCH: Duration = Duration::from_millis(100);
 /// | the keys `NAME/readers/ID` | the readers, each under its lease; made by the holder of the gate, fenced by it: `{"v":1,"token":42}` |
 ///
 /// Data may lie below `NAME`, but not below `NAME/readers`.
+#[doc(alias = "mutex")]
+#[doc(alias = "shared_lock")]
 #[derive(Clone, Debug)]
 #[must_use = "nothing is locked until it is acquired"]
 pub struct RwLock {

@@ -50,6 +50,8 @@ use std::{
 ///
 /// # Layout, format 1
 /// That of a [`Registration`](crate::Registration), whose value is JSON.
+#[doc(alias = "discovery")]
+#[doc(alias = "registry")]
 pub struct Service<T> {
     view: View<Instance<T>>,
     turn: Arc<AtomicUsize>,
@@ -100,6 +102,7 @@ impl<T: DeserializeOwned + Send + Sync + 'static> Service<T> {
     }
 
     /// Returns one of the instances, each in its turn; `None` when there is none. No I/O.
+    #[doc(alias = "load_balancer")]
     pub fn pick(&self) -> Option<Arc<Instance<T>>> {
         self.view.good_in_turn(self.turn.fetch_add(1, Ordering::Relaxed))
     }

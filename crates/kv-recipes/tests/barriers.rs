@@ -345,3 +345,30 @@ async fn a_member_whose_key_is_deleted_knows_it_inside_and_comes_again_outside()
     p.only_left(&["step/opened"]).await;
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_the_effects_that_has_ended_is_told() -> Result<()> {
+    let p = pair().await;
+    let lease = p.kv.lease(9 * S).await?;
+    assert!(p.faults.evict_lease(lease.id()));
+    let (once, kv, lease) = (Once::new(&p.kv, "migration"), &p.kv, &lease);
+    let made = |all: Effects| async move { Ok::<_, Error>(all.then(kv.put("there", "").lease(lease))) };
+    let ran = tokio::time::timeout(60 * S, once.run(made)).await;
+    let refused = ran.expect("it is not tried again and again").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::LeaseLost, "{refused}");
+    assert!(!once.is_done().await? && p.other.get("there").await?.is_none());
+    until("the lock is free", async || p.other.lock_holder("migration").await.unwrap().is_none()).await;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_marker_does_not_count_as_done() -> Result<()> {
+    let p = pair().await;
+    let once = Once::new(&p.kv, "migration");
+    assert!(!once.is_done().await?);
+    p.other.put("migration", "junk").await?;
+    assert_eq!(once.is_done().await.unwrap_err().kind(), ErrorKind::Corrupt);
+    let ran = once.run(|all: Effects| async move { Ok::<_, Error>(all) }).await;
+    assert_eq!(ran.unwrap_err().kind(), ErrorKind::Corrupt);
+    Ok(())
+}

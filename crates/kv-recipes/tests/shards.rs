@@ -224,3 +224,28 @@ async fn a_panic_of_the_work_is_the_members_own() {
     assert!(ran.await.unwrap_err().is_panic());
     p.only_left(&["index/plan"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_somebody_replaces_or_deletes_is_made_anew() -> Result<()> {
+    let (p, account) = (pair().await, Account::default());
+    let (a, b) = (member(&p.kv, "a", 1, &account), member(&p.other, "b", 1, &account));
+    are(&account, &[("a", 32), ("b", 32)]).await;
+    let began = account.began();
+    let planned = p.other.get("index/plan").await?.unwrap();
+    p.other.delete("index/plan").await?;
+    until("it is planned anew", async || p.other.exists("index/plan").await.unwrap()).await;
+    assert_eq!(p.other.get("index/plan").await?.unwrap().value.len(), planned.value.len());
+    are(&account, &[("a", 32), ("b", 32)]).await;
+    // A plan of members that are gone, out of a backup say.
+    let owners: Vec<_> = (0..SHARDS).map(|_| r#""gone""#).collect();
+    p.other.put("index/plan", format!(r#"{{"v":1,"owners":[{}]}}"#, owners.join(","))).await?;
+    until("the shards are let go", async || account.counts().values().sum::<usize>() < SHARDS).await;
+    are(&account, &[("a", 32), ("b", 32)]).await;
+    assert!(account.began() > began);
+    // It is planned once for each change.
+    let version = p.other.get("index/plan").await?.unwrap().version;
+    tokio::time::sleep(60 * S).await;
+    assert_eq!(p.other.get("index/plan").await?.unwrap().version, version);
+    done(&p, [a, b]).await;
+    Ok(())
+}

@@ -4,7 +4,7 @@ mod common;
 
 use common::{S, pair};
 use kv_core::{ErrorKind, Result};
-use kv_recipes::{Typed, TypedEvent};
+use kv_recipes::{Typed, TypedEvent, TypedNext};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -95,5 +95,37 @@ async fn a_bad_value_is_in_its_place_and_shows_nothing_of_itself() -> Result<()>
         }
     }
     assert_eq!((good, unreadable), (5, 5));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn updates_lose_nothing_and_leave_alone_what_they_cannot_read() -> Result<()> {
+    let p = pair().await;
+    let (here, there): (Typed<u32>, Typed<u32>) = (Typed::new(&p.kv, "n"), Typed::new(&p.other, "n"));
+    let next = |found: Option<u32>| Ok(found.unwrap_or(0) + 1);
+    for turn in 0..20_u32 {
+        p.faults.lose_answers(1);
+        let (one, two) = (here.update("a", next).exactly_once(), there.update("a", next));
+        let (one, two) = tokio::join!(one.into_future(), two.into_future());
+        one?;
+        two?;
+        p.faults.clear();
+        assert_eq!(there.get("a").await?.unwrap().value?, 2 * (turn + 1));
+    }
+    here.update("a", |_| Ok(TypedNext::Keep)).await?;
+    assert_eq!(there.get("a").await?.unwrap().value?, 40);
+    p.other.put("n/a", "secret").await?;
+    let e = here.update("a", next).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Corrupt && e.to_string().contains("\"n/a\""), "{e}");
+    assert!(!format!("{e} {e:?}").contains("secret"), "{e}");
+    assert_eq!(p.other.get("n/a").await?.unwrap().text(), Some("secret"), "it is left alone");
+    here.delete("a").await?;
+    here.update("a", |found| Ok(if found.is_none() { TypedNext::Keep } else { TypedNext::Delete })).await?;
+    assert!(there.get("a").await?.is_none());
+    assert_eq!(here.update("..", next).await.unwrap_err().kind(), ErrorKind::InvalidKey);
+    let maps: Typed<HashMap<String, u8>> = Typed::new(&p.kv, "maps");
+    maps.update("a", |found| Ok(found.unwrap_or_default())).ttl(9 * S).await?;
+    tokio::time::sleep(10 * S).await;
+    assert!(maps.get("a").await?.is_none(), "the options are those of the handle");
     Ok(())
 }

@@ -6,7 +6,10 @@ use common::{MS, S, pair, polled, until};
 use kv_core::{Bytes, ErrorKind, Kv, Result};
 use kv_memory::{Calls, Memory};
 use kv_recipes::{Group, Registration, RegistrationState, Service, View};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound::{self, Excluded, Included, Unbounded},
+};
 
 /// Lists a directory, and returns it in the form of a view.
 async fn listed(kv: &Kv, directory: &str) -> BTreeMap<String, Bytes> {
@@ -301,5 +304,36 @@ async fn a_view_that_cannot_go_on_decoding_ends() -> Result<()> {
     p.other.put("d/b", "bad").await?;
     assert_eq!(view.ended().await.kind(), ErrorKind::Other);
     assert_eq!(view.get("a")?.as_deref(), Some(&4), "it serves what it had");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_of_it_are_by_the_order_of_names() -> Result<()> {
+    let p = pair().await;
+    let all = ["a", "a-b", "a/b", "a/b/c", "a0", "b", "\u{fc}"];
+    for name in all {
+        p.kv.put(format!("d/{name}"), name).await?;
+    }
+    let view = View::raw(&p.kv, "d").await?;
+    let bounds: Vec<Bound<&str>> =
+        all.into_iter().chain(["", "a/", "zz"]).flat_map(|at| [Included(at), Excluded(at)]).collect();
+    let bounds: Vec<_> = bounds.into_iter().chain([Unbounded]).collect();
+    for (from, to) in bounds.iter().flat_map(|from| bounds.iter().map(move |to| (*from, *to))) {
+        let range = view.range((from, to));
+        let found: Vec<_> = range.iter().map(|entry| entry.name.as_str()).collect();
+        let is_in = |name: &&str| match (from, to) {
+            (Included(from), _) if *name < from => false,
+            (Excluded(from), _) if *name <= from => false,
+            (_, Included(to)) if *name > to => false,
+            (_, Excluded(to)) if *name >= to => false,
+            _ => true,
+        };
+        assert_eq!(found, all.into_iter().filter(is_in).collect::<Vec<_>>(), "{from:?} to {to:?}");
+    }
+    for text in ["", "a", "a/", "a/b", "b", "c", "\u{fc}"] {
+        let part = view.beginning_with(text);
+        let found: Vec<_> = part.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(found, all.into_iter().filter(|name| name.starts_with(text)).collect::<Vec<_>>());
+    }
     Ok(())
 }

@@ -4,9 +4,12 @@
 mod barriers;
 mod counters;
 mod elections;
+mod groups;
 mod holding;
+mod id_blocks;
 mod once;
 mod registrations;
+mod services;
 mod shards;
 mod ticks;
 mod views;
@@ -48,15 +51,34 @@ cases! {
     "recipe.registration.restart" (alone): "no instance flaps whose TTL outlives a restart of the server, and the set is never empty" => registrations::restart,
     "recipe.registration.answer_lost": "a registration whose answer is lost is found again, once" => registrations::answer_lost,
     "recipe.registration.dropped": "a registration that is dropped at any moment leaves no key" => registrations::dropped,
+    "recipe.service.paused": "the set of a process that was paused catches up" => services::paused,
+    "recipe.service.cut_off": "a reader that is cut off keeps the set, which grows older, and catches up" => services::cut_off,
+    "recipe.service.restart" (alone): "the set stays over a restart of the server, and catches up" => services::restart,
+    "recipe.service.answer_lost": "the set is whole when it is open, whichever answers are lost" => services::answer_lost,
+    "recipe.service.dropped": "a reader that is dropped at any moment of its opening leaves nothing" => services::dropped,
+    "recipe.group.paused": "a member that was paused is gone for the others, and joins again by itself" => groups::paused,
+    "recipe.group.killed": "a member that died is gone within the TTL and its lateness" => groups::killed,
+    "recipe.group.cut_off": "a member that is cut off is gone for the others, sees them as they were, and joins again by itself" => groups::cut_off,
+    "recipe.group.restart" (alone): "nobody leaves a group by a restart of the server that the leases outlive" => groups::restart,
+    "recipe.group.answer_lost": "a member whose answer is lost is in the group once" => groups::answer_lost,
+    "recipe.group.dropped": "a member that is dropped at any moment of its joining leaves" => groups::dropped,
     "recipe.view.paused": "a view of a process that was paused catches up" => views::paused,
     "recipe.view.cut_off": "a view that is cut off serves what it had, grows older, and catches up" => views::cut_off,
     "recipe.view.restart" (alone): "a view is never empty while the server restarts, and catches up" => views::restart,
+    "recipe.view.answer_lost": "a view is whole when it is open, whichever answers are lost" => views::answer_lost,
     "recipe.view.dropped": "a view that is dropped at any moment of its opening leaves nothing" => views::dropped,
     "recipe.counter.paused": "a process that was paused while it counts counts each change once, or says of the one under way that it is unknown" => counters::paused,
     "recipe.counter.killed": "what a process that died has counted is there, and others count on" => counters::killed,
     "recipe.counter.cut_off": "a change over a cut link ends within its deadline, and is truly told" => counters::cut_off,
+    "recipe.counter.restart" (alone): "a change while the server is away ends within its deadline, and is truly told; all count on afterwards" => counters::restart,
     "recipe.counter.answer_lost": "changes whose answers are lost are counted once" => counters::answer_lost,
     "recipe.counter.dropped": "a change that is dropped at any moment counts once, or not at all" => counters::dropped,
+    "recipe.id_blocks.paused": "the block of a process that was paused stays its own" => id_blocks::paused,
+    "recipe.id_blocks.killed": "what is left of the block of a process that died is given to nobody" => id_blocks::killed,
+    "recipe.id_blocks.cut_off": "ids of the block are given out over a cut link, then an error within the deadline, and none twice" => id_blocks::cut_off,
+    "recipe.id_blocks.restart" (alone): "over a restart of the server no id is given out twice" => id_blocks::restart,
+    "recipe.id_blocks.answer_lost": "a block whose answer is lost is a gap, and nobody has it" => id_blocks::answer_lost,
+    "recipe.id_blocks.dropped": "when the future is dropped at any moment no id is given out twice" => id_blocks::dropped,
     "recipe.semaphore.paused": "the permit of a process that was paused is another's, and its late writes are refused" => holding::paused::<Semaphore>,
     "recipe.semaphore.killed": "the permit of a process that died is free within the TTL and its lateness" => holding::killed::<Semaphore>,
     "recipe.semaphore.cut_off": "a holder that is cut off knows that its permit is lost before another has it" => holding::cut_off::<Semaphore>,
@@ -74,24 +96,33 @@ cases! {
     "recipe.rwlock_writer.paused": "readers get in when a writer was paused, and the writer's late writes are refused" => holding::paused::<Writer>,
     "recipe.rwlock_writer.killed": "readers get in within the TTL and its lateness when a writer died" => holding::killed::<Writer>,
     "recipe.rwlock_writer.cut_off": "a writer that is cut off knows of its loss before a reader is in" => holding::cut_off::<Writer>,
+    "recipe.rwlock_writer.restart" (alone): "over a restart of the server no reader is in beside a writer" => holding::restart::<Writer>,
+    "recipe.rwlock_writer.answer_lost": "a lock for writing whose answer is lost is had, or free after its TTL" => holding::answer_lost::<Writer>,
     "recipe.rwlock_writer.dropped": "a writer that is dropped at any moment of its coming in keeps no reader out" => holding::dropped::<Writer>,
     "recipe.lock_all.paused": "several locks of a process that was paused are another's, and its late writes are refused" => holding::paused::<LockAll>,
     "recipe.lock_all.killed": "several locks of a process that died are free within the TTL and its lateness" => holding::killed::<LockAll>,
     "recipe.lock_all.cut_off": "a holder of several locks that is cut off knows of its loss before another has one" => holding::cut_off::<LockAll>,
+    "recipe.lock_all.restart" (alone): "over a restart of the server several locks are kept, or known to be lost, and none is another's beside" => holding::restart::<LockAll>,
     "recipe.lock_all.answer_lost": "several locks of which an answer is lost are had, or free after their TTL" => holding::answer_lost::<LockAll>,
     "recipe.lock_all.dropped": "a wait for several locks that is dropped at any moment gives all back" => holding::dropped::<LockAll>,
+    "recipe.barrier.paused": "a wait at a barrier of a process that was paused ends when the barrier was lifted meanwhile" => barriers::wait_paused,
+    "recipe.barrier.killed": "a barrier stays raised when who raised it, and waits at it, dies" => barriers::wait_killed,
     "recipe.barrier.cut_off": "a wait at a barrier that is cut off goes on when the barrier is lifted" => barriers::wait_cut_off,
     "recipe.barrier.restart" (alone): "a wait at a barrier rides out a restart of the server" => barriers::wait_restart,
+    "recipe.barrier.answer_lost": "a barrier is as it was asked for when the call returns, whichever answers are lost" => barriers::set_answer_lost,
+    "recipe.barrier.dropped": "a change of a barrier that is dropped at any moment is over with the next change" => barriers::set_dropped,
     "recipe.double_barrier.paused": "a member that is paused inside counts as gone, and knows it" => barriers::paused,
     "recipe.double_barrier.killed": "a member that dies inside counts as one that left" => barriers::killed,
     "recipe.double_barrier.cut_off": "a member that waits and is cut off goes in with the others in the end" => barriers::cut_off,
     "recipe.double_barrier.restart" (alone): "members that wait ride out a restart of the server" => barriers::restart,
+    "recipe.double_barrier.answer_lost": "a member whose answer is lost goes in with the others, once" => barriers::answer_lost,
     "recipe.double_barrier.dropped": "a member that is dropped at any moment of its waiting leaves" => barriers::dropped,
     "recipe.double_barrier.deleted": "a member whose key is deleted is told when it is inside, and comes again when it waits" => barriers::deleted,
     "recipe.shards.paused": "the shards of a member that was paused are another's, their work is not polled again, and late writes are refused" => shards::paused,
     "recipe.shards.killed": "the shards of a member that died are owned again in time, and those of others stay" => shards::killed,
     "recipe.shards.cut_off": "a member that is cut off drops the work of a shard before another owns it" => shards::cut_off,
     "recipe.shards.restart" (alone): "over a restart of the server no shard has two owners, and each has one" => shards::restart,
+    "recipe.shards.answer_lost": "a plan whose answer is lost is read again, and nothing is planned twice" => shards::answer_lost,
     "recipe.shards.dropped": "a member that is dropped hands its shards over" => shards::dropped,
     "recipe.once.paused": "when a process was paused another runs, and what the first would have written does not happen" => once::paused,
     "recipe.once.killed": "when a process died another runs within the TTL and its lateness, and nothing is half written" => once::killed,
@@ -103,6 +134,7 @@ cases! {
     "recipe.ticks.killed": "the tick of a member that died is run again within the TTL and its lateness" => ticks::killed,
     "recipe.ticks.cut_off": "the work of a member that is cut off is dropped before another runs the tick again" => ticks::cut_off,
     "recipe.ticks.restart" (alone): "ticks go on after a restart of the server, with growing numbers" => ticks::restart,
+    "recipe.ticks.answer_lost": "no tick is left out or run again when answers are lost" => ticks::answer_lost,
     "recipe.ticks.dropped": "the tick of a member that is dropped is run again at once" => ticks::dropped,
 }
 
@@ -218,15 +250,30 @@ async fn loses_answer<T>(
     what: &str,
     work: impl Future<Output = T>,
 ) -> Result<T, Failure> {
+    loses_answer_to(t, proxy, ("", behind), within, what, work).await
+}
+
+/// Does the same with the answer to a request that holds this text, behind so many others that hold
+/// it.
+async fn loses_answer_to<T>(
+    t: &Trial,
+    proxy: &Proxy,
+    (request, behind): (&str, usize),
+    within: Duration,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> Result<T, Failure> {
     let mut work = Box::pin(work);
     let loses = async {
-        for _ in 0..behind {
-            proxy.hold_next_answer();
+        for _ in 0..=behind {
+            // Answers that are held move on with it.
+            proxy.hold_answer_to(request);
             proxy.trapped().await;
-            proxy.thaw();
         }
-        proxy.hold_next_answer();
-        proxy.trapped().await;
+        if !request.is_empty() {
+            // The server has a moment to do what it was asked for; a watch may have nothing to answer.
+            let _ = tokio::time::timeout(Duration::from_millis(200), proxy.answered()).await;
+        }
         proxy.reset().await;
         proxy.heal().await;
     };
@@ -239,6 +286,23 @@ async fn loses_answer<T>(
         Some(done) => Ok(done),
         None => t.within(within, what, work).await,
     }
+}
+
+/// Checks that a call that ended in an outage says so, and that it ended in time; returns the error.
+async fn fails_in_time<T: Debug>(
+    t: &Trial,
+    within: Duration,
+    what: &str,
+    call: impl Future<Output = Result<T>>,
+) -> Result<Error, Failure> {
+    let began = Instant::now();
+    let ended = t.within(within + t.patience(), what, call).await?;
+    let took = began.elapsed();
+    holds(format!("{what} ends within {within:?}; it took {took:?}"), took <= within + SLACK / 4)?;
+    let Err(e) = ended else { return Err(format!("{what} has the answer {ended:?}").into()) };
+    let expected = [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::OutcomeUnknown];
+    holds(format!("the error says that there is an outage; found {e:?}"), expected.contains(&e.kind()))?;
+    Ok(e)
 }
 
 /// Counts the polls of work that must have ended, for it works under a token that is no longer the

@@ -62,6 +62,8 @@ const REQUESTS: u32 = 5;
 /// lease: `{"v":1,"change":4,"result":-17}`. Whoever changes the number does so by one transaction
 /// that expects the version of both keys and writes both, or, if an unknown outcome will do, by a
 /// compare-and-swap of the number alone.
+#[doc(alias = "atomic")]
+#[doc(alias = "increment")]
 #[derive(Clone)]
 pub struct Counter {
     kv: Kv,
@@ -124,6 +126,9 @@ impl Counter {
     ///
     /// # Cancel safety
     /// A change whose future is dropped takes effect once or not at all.
+    #[doc(alias = "cas")]
+    #[doc(alias = "increment")]
+    #[doc(alias = "fetch_add")]
     pub async fn add(&self, change: i64) -> Result<i64> {
         let name = self.name()?;
         let can = needs::transactions(&self.kv, OPERATIONS).and_then(|()| needs::leases(&self.kv, self.ttl));

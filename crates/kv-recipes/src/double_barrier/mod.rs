@@ -102,7 +102,9 @@ impl DoubleBarrier {
     /// [`Closed`](ErrorKind::Closed), and the server's lasting refusals.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves, and leaves nothing behind but the number of the round.
+    /// Dropping the future leaves, and leaves nothing behind but the number of the round. One that
+    /// is not polled counts as there until it is dropped: the others go in with it, and wait for it
+    /// to leave.
     pub async fn enter(&self) -> Result<Inside> {
         let name = self.name.clone().map_err(|e| in_recipe(e, &self.kv, "enter", None))?;
         let can = needs::watches(&self.kv).and_then(|()| needs::leases(&self.kv, self.ttl));

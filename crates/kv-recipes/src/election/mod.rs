@@ -91,6 +91,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 ///
 /// Who leads is what `NAME/leader` says, if its term is the token of the lock's holder; otherwise
 /// nobody. A program in another language takes part if it keeps to that.
+#[doc(alias = "leader")]
+#[doc(alias = "leader_election")]
+#[doc(alias = "singleton")]
+#[doc(alias = "primary")]
 #[derive(Clone, Debug)]
 #[must_use = "an election does nothing until one campaigns, leads or observes"]
 pub struct Election {
@@ -248,6 +252,7 @@ impl Election {
     ///
     /// # Cancel safety
     /// A future that is dropped leaves no watch behind.
+    #[doc(alias = "watch")]
     pub async fn observe(&self) -> Result<Leaders> {
         let seat = self.seat()?;
         Leaders::begin(&seat).await.map_err(|e| seat.in_call(e))

@@ -60,7 +60,8 @@ impl Registered {
     }
 
     /// Waits until something has changed since this call (the state, or the value that the store
-    /// has), and returns the state then.
+    /// has), and returns the state then. What changed before the call, behind a look at the
+    /// [`state`](Self::state), is not waited for: wait for a state by [`until`](Self::until).
     ///
     /// # Cancel safety
     /// A future that is dropped has no effect.
@@ -70,6 +71,35 @@ impl Registered {
         // It fails when nothing will change any more.
         let _ = told.changed().await;
         self.state()
+    }
+
+    /// Waits until the state is one for which this is true, and returns that state; also one that
+    /// the registration has already. When it has ended, and no other state can come, the last one is
+    /// returned, whatever this says of it.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped has no effect.
+    ///
+    /// # Example
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
+    /// use kv_recipes::{Registration, RegistrationState};
+    ///
+    /// let kv = kv_memory::open("memory://").await?;
+    /// let me = Registration::new(&kv, "services/web/host-7").json(&"10.0.0.7:80").register().await?;
+    /// me.until(|state| matches!(state, RegistrationState::Registered)).await; // it is already
+    /// kv.close().await?;
+    /// let last = me.until(|state| matches!(state, RegistrationState::Superseded)).await;
+    /// assert!(matches!(last, RegistrationState::Over(_)));
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "wait_for")]
+    pub async fn until(&self, mut is_so: impl FnMut(&RegistrationState) -> bool) -> RegistrationState {
+        let mut told = self.told.clone();
+        // It fails when nothing will change any more.
+        let found = told.wait_for(|told| told.over().is_some() || is_so(&told.state)).await;
+        let state = found.ok().map(|told| told.state.clone());
+        state.unwrap_or_else(|| self.state())
     }
 
     /// Waits until the registration has ended, though nobody deregistered it, and returns the

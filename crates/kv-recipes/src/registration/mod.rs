@@ -78,6 +78,9 @@ use tokio::sync::{oneshot, watch};
 /// which there is no key; it takes the key back from one that was born earlier. The change counts
 /// the values of this registration. A program in another language takes part by writing such a
 /// record under a lease; every put depends on the version that was read before it.
+#[doc(alias = "ephemeral")]
+#[doc(alias = "heartbeat")]
+#[doc(alias = "discovery")]
 #[derive(Clone, Debug)]
 #[must_use = "nothing is registered until `register` is awaited"]
 pub struct Registration {

@@ -68,6 +68,8 @@ use std::time::Duration;
 /// | the keys `NAME/slots/0` to `NAME/slots/7` | the permits that are held, each under a lease of its holder and fenced by the gate: `{"v":1,"id":"9f86d081884c7d65","token":42}` |
 ///
 /// To change the number, delete `NAME/limit` while nobody uses the semaphore.
+#[doc(alias = "mutex")]
+#[doc(alias = "limit")]
 #[derive(Clone, Debug)]
 #[must_use = "nothing is held until it is acquired"]
 pub struct Semaphore {
@@ -171,6 +173,7 @@ impl Semaphore {
     ///
     /// # Cancel safety
     /// That of [`acquire`](Self::acquire).
+    #[doc(alias = "timeout")]
     pub async fn acquire_within(&self, wait: Duration) -> Result<Option<Permit>> {
         self.acquire_by(Deadline::after(wait)).await
     }

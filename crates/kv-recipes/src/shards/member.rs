@@ -64,8 +64,7 @@ impl Member {
                 },
                 event = watch.event() => event?,
             };
-            // A plan that somebody deleted is made anew when the members change; until then all
-            // stays.
+            // A plan that somebody deleted is made anew by whoever plans; until then all stays.
             let WatchEvent::Put(entry) = event else { continue };
             let plan = Plan::read(&entry, self.shards)?;
             let mine: BTreeSet<usize> = plan.of(&self.id).collect();

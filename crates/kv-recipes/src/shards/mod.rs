@@ -69,6 +69,7 @@ use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 /// | cut off from the server | it drops the work of its shards by its own clock, a tenth of the TTL before others can own them |
 /// | there while the server restarts | owners stay, as far as locks and leases outlive the restart; else as when it is cut off |
 /// | told nothing, because an answer was lost | the plan is read again; nothing is planned twice |
+/// | there when somebody deletes the plan, or writes another | it is planned anew, by whoever plans |
 /// | no longer waiting (the future is dropped) | the work of its shards is dropped, and they are handed over |
 ///
 /// When one of M members of equal weight dies, its shards move, N/M of them rounded up at most, and
@@ -83,6 +84,9 @@ use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 /// | the keys `NAME/members/ID` | the members, as a [`Registration`] writes them, with JSON as value: `{"name":"host-7","weight":1}` |
 /// | the lock `NAME` | who plans |
 /// | the key `NAME/plan` | a line of JSON: `{"v":1,"owners":["9f86d081884c7d65",null]}`, the id of the member that is to own each shard; written by the holder of the lock, fenced by it |
+#[doc(alias = "partition")]
+#[doc(alias = "assignment")]
+#[doc(alias = "rebalance")]
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens until `run` is awaited"]
 pub struct Shards {

@@ -8,7 +8,7 @@ use crate::{
     Service,
     patience::{backoff, ends, until_lost},
 };
-use kv_core::{ErrorKind, Guard, Result};
+use kv_core::{ErrorKind, Guard, Result, Version, Watch, WatchEvent};
 use std::{convert::Infallible, time::Duration};
 use tokio::time::sleep;
 
@@ -31,9 +31,11 @@ pub(super) async fn plan(member: &Member) -> Result<Infallible> {
     }
 }
 
-/// Plans anew whenever the members have changed.
+/// Plans anew whenever the members have changed, and when somebody else has written the plan or
+/// deleted it.
 async fn plan_under(member: &Member, guard: &Guard) -> Result<Infallible> {
     let members: Service<Is> = Service::open(&member.kv, member.members()?).await?;
+    let mut plans = member.kv.watch(member.plan()?).await?;
     loop {
         sleep(QUIET).await;
         // The changes are counted from before this look at the members, which takes up all that
@@ -43,15 +45,30 @@ async fn plan_under(member: &Member, guard: &Guard) -> Result<Infallible> {
         let weights = living.iter().map(|is| (is.key.name().to_owned(), is.value.weight));
         let weights: Weights = weights.filter(|(_, weight)| *weight > 0).collect();
         // Where nobody is known to live, this member itself is not: it is being registered again.
-        if !weights.is_empty() {
-            write(member, guard, &weights).await?;
+        let stands = match weights.is_empty() {
+            true => None,
+            false => Some(write(member, guard, &weights).await?),
+        };
+        tokio::select! {
+            change = changes.next() => drop(change?),
+            other = until_other(&mut plans, stands) => other?,
         }
-        changes.next().await?;
     }
 }
 
-/// Writes the plan for these members, unless it stands there.
-async fn write(member: &Member, guard: &Guard, weights: &Weights) -> Result<()> {
+/// Waits until the plan may be another than the one of this version.
+async fn until_other(plans: &mut Watch, stands: Option<Version>) -> Result<()> {
+    loop {
+        match plans.event().await? {
+            WatchEvent::Put(entry) if stands.is_some_and(|version| entry.version <= version) => {}
+            WatchEvent::Put(_) | WatchEvent::Delete { .. } => return Ok(()),
+            WatchEvent::Synced => {}
+        }
+    }
+}
+
+/// Writes the plan for these members, unless it stands there; returns the version of the plan.
+async fn write(member: &Member, guard: &Guard, weights: &Weights) -> Result<Version> {
     let mut backoff = backoff();
     loop {
         match try_to_write(member, guard, weights).await {
@@ -63,18 +80,16 @@ async fn write(member: &Member, guard: &Guard, weights: &Weights) -> Result<()> 
 
 /// Tries once. A try whose answer was lost comes too late for any later one: each expects the
 /// version that it has read, and the next one begins with what it finds.
-async fn try_to_write(member: &Member, guard: &Guard, weights: &Weights) -> Result<()> {
+async fn try_to_write(member: &Member, guard: &Guard, weights: &Weights) -> Result<Version> {
     let (key, shards) = (member.plan()?, member.shards);
     let found = member.kv.get(&key).await?;
     let before = found.as_ref().map(|entry| Plan::read(entry, shards)).transpose()?;
     let next = Plan::after(before.as_ref(), shards, weights);
-    if before.as_ref() == Some(&next) {
-        return Ok(());
-    }
     let put = member.kv.put(&key, next.record()?).fenced(guard);
     let put = match found {
+        Some(entry) if before.as_ref() == Some(&next) => return Ok(entry.version),
         Some(entry) => put.if_version(entry.version),
         None => put.if_missing(),
     };
-    put.await.map(drop)
+    Ok(put.await?.version)
 }

@@ -70,6 +70,10 @@ use std::{convert::Infallible, future::Future, time::Duration};
 /// |---|---|
 /// | the lock `NAME` | who runs |
 /// | the key `NAME` | a line of JSON: `{"v":1,"number":7,"ended":false,"id":"9f86d081884c7d65"}`, written by the holder of the lock, fenced by it, when a tick begins and when it has ended; the id is that of the run |
+#[doc(alias = "cron")]
+#[doc(alias = "schedule")]
+#[doc(alias = "timer")]
+#[doc(alias = "singleton")]
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens until `run` is awaited"]
 pub struct Ticks {

@@ -28,6 +28,8 @@ use tokio::sync::watch;
 /// assert_eq!(*change.new.unwrap().value?, 9);
 /// # Ok(()) }
 /// ```
+#[doc(alias = "watch")]
+#[doc(alias = "subscribe")]
 pub struct Changes<T> {
     view: View<T>,
     reader: u64,

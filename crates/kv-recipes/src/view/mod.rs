@@ -3,6 +3,7 @@
 mod catch_up;
 mod changes;
 mod open;
+mod range;
 mod state;
 
 pub use changes::{Change, Changes};
@@ -68,6 +69,9 @@ use tokio::sync::watch;
 /// # Layout
 /// A view writes nothing. [`open`](Self::open) reads JSON; [`raw`](Self::raw) reads any bytes, and
 /// [`decoded`](Self::decoded) whatever a function makes of an entry.
+#[doc(alias = "cache")]
+#[doc(alias = "informer")]
+#[doc(alias = "reflector")]
 pub struct View<T> {
     shared: Arc<Shared<T>>,
     tasks: Arc<Vec<AbortOnDrop>>,
@@ -128,6 +132,8 @@ impl<T: Send + Sync + 'static> View<T> {
     }
 
     /// Returns everything, sorted by name. No I/O. Values are shared, not copied.
+    #[doc(alias = "iter")]
+    #[doc(alias = "list")]
     pub fn entries(&self) -> Vec<ViewEntry<T>> {
         self.shared.state.lock().entries().cloned().collect()
     }
@@ -136,6 +142,8 @@ impl<T: Send + Sync + 'static> View<T> {
     ///
     /// # Errors
     /// [`InvalidKey`](kv_core::ErrorKind::InvalidKey) for the directory.
+    #[doc(alias = "prefix")]
+    #[doc(alias = "scan")]
     pub fn below(&self, directory: impl IntoKey) -> Result<Vec<ViewEntry<T>>> {
         let directory = directory.into_directory()?;
         Ok(self.shared.state.lock().below(&directory).cloned().collect())
@@ -223,8 +231,8 @@ impl<T: Send + Sync + 'static> View<T> {
 
     /// Waits until the view has ended, and returns the reason: the handle was
     /// [closed](Kv::close), the server refuses to go on, the runtime in which the view was opened
-    /// has ended, or the values have become more than [`OpenView::bytes`] allows. A view that has ended serves what it had. The future keeps
-    /// nothing alive.
+    /// has ended, or the values have become more than [`OpenView::bytes`] allows. A view that has
+    /// ended serves what it had. The future keeps nothing alive.
     ///
     /// # Cancel safety
     /// A future that is dropped has no effect.

@@ -4,7 +4,7 @@ use kv_core::{Directory, Error, ErrorKind, Key, Result, Version, backend::Instan
 use std::{
     collections::BTreeMap,
     fmt,
-    ops::Bound::{Included, Unbounded},
+    ops::Bound::{self, Included, Unbounded},
     sync::Arc,
 };
 
@@ -72,6 +72,15 @@ impl<T> State<T> {
         let (start, directory) = (directory.start(), directory.clone());
         let from = self.map.range::<str, _>((Included(&*start), Unbounded));
         from.map(|(_, entry)| entry).take_while(move |entry| entry.name.is_below(&directory))
+    }
+
+    /// Returns the entries between these names, which are a range that a map has.
+    pub(super) fn range(&self, from: Bound<&str>, to: Bound<&str>) -> impl Iterator<Item = &ViewEntry<T>> {
+        self.map.range::<str, _>((from, to)).map(|(_, entry)| entry)
+    }
+
+    pub(super) fn beginning_with<'a>(&'a self, text: &'a str) -> impl Iterator<Item = &'a ViewEntry<T>> {
+        self.range(Included(text), Unbounded).take_while(move |entry| entry.name.as_str().starts_with(text))
     }
 
     pub(super) fn len(&self) -> usize {

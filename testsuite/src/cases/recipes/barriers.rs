@@ -55,6 +55,107 @@ pub(super) async fn wait_restart(t: Trial) -> Verdict {
     .await
 }
 
+pub(super) async fn wait_paused(t: Trial) -> Verdict {
+    if let Some(ended) = cannot_wait(&t).await? {
+        return Ok(ended);
+    }
+    let (process, other) = (Process::start()?, t.open().await?);
+    gate(&other).raise().await?;
+    let (there, (tell, told)) = (t.clone(), oneshot::channel());
+    let mut waiter = process.run(async move {
+        let kv = there.open().await?;
+        holds("the barrier is raised", gate(&kv).is_raised().await?)?;
+        // The case reads it, or has failed.
+        let _ = tell.send(());
+        gate(&kv).wait().await?;
+        Ok(kv.close().await?)
+    });
+    t.soon("the other process to see the barrier", told).await??;
+    let ended = tokio::time::timeout(SLACK / 4, &mut waiter).await;
+    holds(format!("who waits at a raised barrier waits on; found {ended:?}"), ended.is_err())?;
+    let still = process.pause().await?;
+    gate(&other).lift().await?;
+    drop(still);
+    t.soon("the wait of who was paused to end", waiter).await???;
+    process.kill().await?;
+    Ok(Ended::Kept)
+}
+
+pub(super) async fn wait_killed(t: Trial) -> Verdict {
+    if let Some(ended) = cannot_wait(&t).await? {
+        return Ok(ended);
+    }
+    let (process, other) = (Process::start()?, t.open().await?);
+    let (there, (tell, told)) = (t.clone(), oneshot::channel());
+    process.run(async move {
+        let kv = there.open().await?;
+        gate(&kv).raise().await?;
+        // The case reads it, or has failed.
+        let _ = tell.send(());
+        gate(&kv).wait().await?;
+        Ok(())
+    });
+    t.soon("the other process to raise the barrier", told).await??;
+    let mut waits = waits(gate(&other)).await?;
+    process.kill().await?;
+    let ended = tokio::time::timeout(SLACK, &mut waits).await;
+    holds(format!("a barrier outlives who raised it; the wait ended with {ended:?}"), ended.is_err())?;
+    holds("it is raised still", gate(&other).is_raised().await?)?;
+    gate(&other).lift().await?;
+    t.soon("a wait to end when the barrier is lifted", waits).await???;
+    Ok(Ended::Kept)
+}
+
+pub(super) async fn set_answer_lost(t: Trial) -> Verdict {
+    linked(t, async |t, Linked { kv, proxy, direct }| {
+        let (near, far) = (gate(&kv.with_deadline(EACH)), gate(&direct));
+        for (answers, raised) in (0..3).flat_map(|answers| [(answers, true), (answers, false)]) {
+            let what = format!("a change to {raised}, with a lost answer behind {answers} others");
+            let change = async {
+                match raised {
+                    true => near.raise().await,
+                    false => near.lift().await,
+                }
+            };
+            loses_answer_to(&t, &proxy, ("gate", answers), t.patience(), &what, change).await??;
+            same(format!("whether it is raised behind {what}"), far.is_raised().await?, raised)?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+pub(super) async fn set_dropped(t: Trial) -> Verdict {
+    if let Some(ended) = cannot_wait(&t).await? {
+        return Ok(ended);
+    }
+    let (kv, other) = (t.open().await?, t.open().await?);
+    let (near, far) = (gate(&kv), gate(&other));
+    dropped_at_each_poll(&t, "the raising of a barrier", || near.raise()).await?;
+    for polls in 1..=10 {
+        // Once it knows the barrier, it is polled when something comes.
+        let passed = tokio::time::timeout(Duration::from_millis(50), polled(near.wait(), polls)).await;
+        holds("nobody passes a raised barrier", !matches!(passed, Ok(Some(_))))?;
+    }
+    // The last one is dropped first of all, and has the most left to do.
+    for polls in (1..=10).rev() {
+        far.lift().await?;
+        // It may have happened, or may not.
+        drop(polled(Box::pin(near.raise()), polls).await);
+        far.lift().await?;
+        t.soon("the end of a barrier that was lifted", far.wait()).await??;
+    }
+    let late = async {
+        while !far.is_raised().await? {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok::<_, Error>(())
+    };
+    let late = tokio::time::timeout(SLACK / 4, late).await;
+    holds(format!("no change that was dropped comes late; found {late:?}"), late.is_err())?;
+    Ok(Ended::Kept)
+}
+
 fn two(kv: &Kv, ttl: Duration) -> DoubleBarrier {
     DoubleBarrier::new(kv, "round", 2).ttl(ttl)
 }
@@ -161,6 +262,34 @@ pub(super) async fn restart(t: Trial) -> Verdict {
         let ended = tokio::time::timeout(SLACK / 4, &mut waits).await;
         holds(format!("it waits on; found {ended:?}"), ended.is_err())?;
         both(&t, [waits, enters(&kv, ttl)]).await
+    })
+    .await
+}
+
+pub(super) async fn answer_lost(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    linked(t, async |t, Linked { kv, proxy, direct }| {
+        let ((ttl, most), kv) = (both_times(&t, EACH), kv.with_deadline(EACH));
+        // What names the member's own key writes it, or looks for it.
+        let requests = (0..4).map(|answers| ("round", answers));
+        for request in requests.chain((0..3).map(|answers| ("round/members/", answers))) {
+            let (barrier, within) = (two(&kv, ttl), most + t.patience());
+            let other = enters(&direct, ttl);
+            let what = format!("a member, with a lost answer behind so many others: {request:?}");
+            let inside = loses_answer_to(&t, &proxy, request, within, &what, barrier.enter()).await??;
+            let other = t.within(within, "the other member to go in", other).await???;
+            same("the rounds", inside.round(), other.round())?;
+            let leaving = Box::pin(futures::future::join(inside.leave(), other.leave()));
+            let (a, b) = t.within(within, "both to leave", leaving).await?;
+            a?;
+            b?;
+            // A second place of one member would be there for as long as its TTL.
+            let gone = || async { Ok(direct.list("round/members").await?.is_empty()) };
+            t.until("members that have left to be gone", gone).await?;
+        }
+        Ok(())
     })
     .await
 }

@@ -141,6 +141,30 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
     .await
 }
 
+pub(super) async fn restart(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    served(t, async |t, server, kv| {
+        let (within, kv) = (Duration::from_secs(3), kv.with_deadline(EACH));
+        let (near, far) = (hits(&kv), hits(&t.open().await?));
+        t.soon("a first number", count(&near, 2)).await??;
+        server.kill().await;
+        let short = near.clone().deadline(within);
+        let e = fails_in_time(&t, within, "a change without a server", short.add(1)).await?;
+        server.start().await;
+        for _ in 0..3 {
+            // Each knows the number by what it wrote itself.
+            t.soon("a change when the server is back", near.add(1)).await??;
+            t.soon("a change of another", far.add(1)).await??;
+        }
+        let sum = far.get().await?;
+        let fine = sum == 8 || sum == 9 && e.kind() == ErrorKind::OutcomeUnknown;
+        holds(format!("{sum} is what was told, with {e:?} for one"), fine)
+    })
+    .await
+}
+
 pub(super) async fn answer_lost(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);

@@ -17,7 +17,7 @@ async fn cannot(t: &Trial) -> Result<Option<Ended>, Failure> {
 }
 
 /// Returns a TTL of leases, and the time within which the key of an owner that is gone goes.
-fn times(t: &Trial, at_least: Duration) -> (Duration, Duration) {
+pub(super) fn times(t: &Trial, at_least: Duration) -> (Duration, Duration) {
     let Some(range) = &t.capabilities().lease else { return (at_least, at_least) };
     let ttl = range.grant(at_least.max(range.least).min(range.greatest)).unwrap_or(range.least);
     (ttl, ttl + range.lateness(ttl) + SLACK)
@@ -129,11 +129,7 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         let (set, mended) = tokio::join!(t.within(most * 2, what, me.set_json("2")), mended);
         mended?;
         set??;
-        let registered = async {
-            while !matches!(me.state(), RegistrationState::Registered) {
-                me.changed().await;
-            }
-        };
+        let registered = me.until(|state| matches!(state, RegistrationState::Registered));
         t.soon("the registration to know that it is mended", registered).await?;
         // The reader may have been told of what was gone meanwhile, and of nothing false.
         while let Ok(change) = tokio::time::timeout(Duration::from_millis(50), changes.next()).await {

@@ -1,6 +1,7 @@
 //! Shards of work among members.
 
 use super::*;
+use kv_core::{Watch, WatchEvent};
 use kv_recipes::{Shard, Shards};
 use std::{
     collections::BTreeMap,
@@ -247,6 +248,44 @@ pub(super) async fn restart(t: Trial) -> Verdict {
         halves(&t, most * 2 + t.patience(), &account, ["a", "c"]).await?;
         a.abort();
         c.abort();
+        Ok(())
+    })
+    .await
+}
+
+/// Counts how often the plan is written from now on, until it was left alone for a moment.
+async fn planned(plans: &mut Watch) -> Result<usize> {
+    let mut count = 0;
+    while let Ok(event) = tokio::time::timeout(SLACK / 4, plans.event()).await {
+        count += usize::from(matches!(event?, WatchEvent::Put(_)));
+    }
+    Ok(count)
+}
+
+pub(super) async fn answer_lost(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    linked(t, async |t, Linked { kv, proxy, direct }| {
+        let ((ttl, most), kv) = (both_times(&t, EACH), kv.with_deadline(EACH));
+        for answers in 0..5 {
+            let (account, within) = (Account::default(), most + t.patience());
+            direct.delete("indexer/plan").await?;
+            let mut plans = direct.watch("indexer/plan").await?;
+            same("the plans before there is a member", planned(&mut plans).await?, 0)?;
+            let a = spawned(&kv, "a", ttl, &account);
+            let what = format!("the shards of a member, with a lost answer behind {answers} others");
+            let owns = owns(&t, within, &account, "a", SHARDS);
+            loses_answer_to(&t, &proxy, ("indexer/plan", answers), within, &what, owns).await??;
+            same("how often it was planned for one member", planned(&mut plans).await?, 1)?;
+            account.fine()?;
+            a.abort();
+            let gone = || async {
+                let members = direct.list("indexer/members").await?;
+                Ok(members.is_empty() && direct.lock_holder("indexer").await?.is_none())
+            };
+            t.until_within(within, "a member that was dropped to go", gone).await?;
+        }
         Ok(())
     })
     .await

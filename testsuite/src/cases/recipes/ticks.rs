@@ -164,6 +164,42 @@ pub(super) async fn restart(t: Trial) -> Verdict {
     .await
 }
 
+pub(super) async fn answer_lost(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    linked(t, async |t, Linked { kv, proxy, direct }| {
+        let (ttl, most) = lock_times(&t, Duration::from_secs(10));
+        let (part, mut ticks) = takes_part(kv.with_deadline(EACH), ttl);
+        let mut last = 0;
+        for answers in 0..6 {
+            let what = format!("ticks, with a lost answer behind {answers} others");
+            let go_on = async {
+                for _ in 0..4 {
+                    let (number, is_again, _) = ticks.recv().await.ok_or("the member has ended")?;
+                    same(
+                        "the next tick, and whether it is run again",
+                        (number, is_again),
+                        (last + 1, false),
+                    )?;
+                    last = number;
+                }
+                Ok::<_, Failure>(())
+            };
+            let within = most + t.patience();
+            loses_answer_to(&t, &proxy, ("report", answers), within, &what, go_on).await??;
+            while let Ok((number, is_again, _)) = ticks.try_recv() {
+                same("a tick, and whether it is run again", (number, is_again), (last + 1, false))?;
+                last = number;
+            }
+        }
+        holds("others can read of the ticks", direct.exists("report").await?)?;
+        part.abort();
+        Ok(())
+    })
+    .await
+}
+
 pub(super) async fn dropped(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);

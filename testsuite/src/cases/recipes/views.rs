@@ -52,6 +52,12 @@ async fn catches_up(t: &Trial, view: &View<Bytes>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Checks that the view is told of what is written behind an outage.
+async fn goes_on(t: &Trial, view: &View<Bytes>, kv: &Kv) -> Result<(), Failure> {
+    let written = kv.put("routes/a", "3").await?;
+    Ok(t.soon("a change behind an outage", view.wait_for("a", written.version)).await??)
+}
+
 pub(super) async fn paused(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
@@ -98,7 +104,8 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         catches_up(&t, &view).await?;
         view.wait_for("c", version).await?;
         t.soon("a view to be current", view.synced_now()).await??;
-        same("the view that is current", shown(&view), pairs(AFTER))
+        same("the view that is current", shown(&view), pairs(AFTER))?;
+        goes_on(&t, &view, &direct).await
     })
     .await
 }
@@ -128,8 +135,30 @@ pub(super) async fn restart(t: Trial) -> Verdict {
         t.until("the server to answer again", answers).await?;
         change(&other).await?;
         catches_up(&t, &view).await?;
+        goes_on(&t, &view, &other).await?;
         watches.abort();
         same("how often the view was empty", empty.load(SeqCst), 0)
+    })
+    .await
+}
+
+pub(super) async fn answer_lost(t: Trial) -> Verdict {
+    if let Some(ended) = cannot(&t).await? {
+        return Ok(ended);
+    }
+    linked(t, async |t, Linked { kv, proxy, direct }| {
+        let (kv, within) = (kv.with_deadline(EACH), t.patience());
+        prepare(&direct).await?;
+        for answers in 0..4 {
+            let what = format!("a view, with a lost answer behind {answers} others");
+            let open = View::raw(&kv, "routes").into_future();
+            let view = loses_answer(&t, &proxy, answers, within, &what, open).await??;
+            same("the view", shown(&view), pairs(BEFORE))?;
+            let what = format!("a view to be current, with a lost answer behind {answers} others");
+            loses_answer(&t, &proxy, answers, within, &what, view.synced_now()).await??;
+            same("the view that is current", shown(&view), pairs(BEFORE))?;
+        }
+        Ok(())
     })
     .await
 }

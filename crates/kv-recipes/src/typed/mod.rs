@@ -1,7 +1,13 @@
 //! A directory whose values are of one type.
 
+mod update;
+mod watch;
+
+pub use update::TypedNext;
+pub use watch::{TypedEvent, TypedWatch};
+
 use crate::{OpenView, View, json, names::in_recipe};
-use kv_core::{Delete, Directory, Entry, Error, IntoKey, Key, Kv, Put, Result, Version, Watch, WatchEvent};
+use kv_core::{Delete, Directory, Entry, Error, IntoKey, Key, Kv, Put, Result, Version};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, marker::PhantomData};
 
@@ -49,6 +55,8 @@ use std::{fmt, marker::PhantomData};
 ///
 /// # Layout
 /// A value is one JSON document.
+#[doc(alias = "serde")]
+#[doc(alias = "json")]
 pub struct Typed<T> {
     kv: Kv,
     directory: Result<Directory>,
@@ -66,23 +74,6 @@ pub struct TypedEntry<T> {
     /// The value, or why it cannot be read: [`Corrupt`](kv_core::ErrorKind::Corrupt), naming the
     /// key.
     pub value: Result<T>,
-}
-
-/// One event of a [`TypedWatch`].
-#[derive(Clone, Debug)]
-pub enum TypedEvent<T> {
-    /// The name has this value and version now.
-    Put(TypedEntry<T>),
-    /// The name is gone.
-    Delete {
-        /// The name below the directory.
-        name: Key,
-        /// The version that this stream last gave for the name, or a newer one.
-        version: Version,
-    },
-    /// Everything that was there, at first or after an outage, has been told; from here on come
-    /// changes.
-    Synced,
 }
 
 /// A name, or what is wrong with the call, which is told when the call is awaited.
@@ -178,6 +169,8 @@ impl<T: DeserializeOwned> Typed<T> {
     ///
     /// # Cancel safety
     /// A future that is dropped leaves nothing behind.
+    #[doc(alias = "scan")]
+    #[doc(alias = "prefix")]
     pub async fn list(&self) -> Result<Vec<TypedEntry<T>>> {
         let directory = self.directory()?;
         let entries = self.kv.list(directory).await?;
@@ -195,7 +188,7 @@ impl<T: DeserializeOwned> Typed<T> {
     pub async fn watch(&self) -> Result<TypedWatch<T>> {
         let directory = self.directory()?.clone();
         let watch = self.kv.watch_tree(&directory).await?;
-        Ok(TypedWatch { watch, directory, values: PhantomData })
+        Ok(TypedWatch::new(watch, directory))
     }
 }
 
@@ -211,52 +204,6 @@ fn typed<T: DeserializeOwned>(name: Key, entry: &Entry) -> TypedEntry<T> {
     TypedEntry { name, version: entry.version, value: json::read(&entry.key, &entry.value) }
 }
 
-/// The events of a [`Typed`] directory, as a [`Watch`] gives them; made by [`Typed::watch`].
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> kv_core::Result<()> {
-/// use kv_recipes::{Typed, TypedEvent};
-///
-/// let kv = kv_memory::open("memory://").await?;
-/// let limits: Typed<u32> = Typed::new(&kv, "limits");
-/// let mut watch = limits.watch().await?;
-/// assert!(matches!(watch.event().await?, TypedEvent::Synced));
-/// kv.put("limits/a", "no number").await?;
-/// limits.put("b", &7).await?;
-/// assert!(matches!(watch.event().await?, TypedEvent::Put(a) if a.value.is_err()));
-/// let TypedEvent::Put(b) = watch.event().await? else { panic!("the watch goes on") };
-/// assert_eq!((b.name.as_str(), b.value?), ("b", 7));
-/// # Ok(()) }
-/// ```
-#[must_use = "a watch does nothing until it is read"]
-pub struct TypedWatch<T> {
-    watch: Watch,
-    directory: Directory,
-    values: PhantomData<fn() -> T>,
-}
-
-impl<T: DeserializeOwned> TypedWatch<T> {
-    /// Returns the next event.
-    ///
-    /// # Errors
-    /// What ends a [watch](Watch::event). A value that cannot be read does not.
-    ///
-    /// # Cancel safety
-    /// An event that was not given is given by the next call.
-    pub async fn event(&mut self) -> Result<TypedEvent<T>> {
-        loop {
-            let event = self.watch.event().await?;
-            let Some(key) = event.key() else { return Ok(TypedEvent::Synced) };
-            let Some(name) = self.directory.strip(key) else { continue };
-            return Ok(match event {
-                WatchEvent::Put(entry) => TypedEvent::Put(typed(name, &entry)),
-                WatchEvent::Delete { version, .. } => TypedEvent::Delete { name, version },
-                WatchEvent::Synced => TypedEvent::Synced,
-            });
-        }
-    }
-}
-
 impl<T> Clone for Typed<T> {
     fn clone(&self) -> Self {
         Self { kv: self.kv.clone(), directory: self.directory.clone(), values: PhantomData }
@@ -266,11 +213,5 @@ impl<T> Clone for Typed<T> {
 impl<T> fmt::Debug for Typed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Typed").field("directory", &self.directory).finish_non_exhaustive()
-    }
-}
-
-impl<T> fmt::Debug for TypedWatch<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TypedWatch").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
