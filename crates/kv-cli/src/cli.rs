@@ -4,13 +4,15 @@ use crate::{
     commands::{
         about::{CompletionsArgs, HealthArgs, ManArgs},
         adopt::AdoptArgs,
+        config::ConfigArgs,
         delete::DeleteArgs,
         doctor::DoctorArgs,
         edit::EditArgs,
+        elect::ElectArgs,
         get::{ExistsArgs, GetArgs},
         lease::LeaseArgs,
         list::{CatArgs, LsArgs},
-        lock::{ElectArgs, HolderArgs, LockArgs},
+        lock::{HolderArgs, LockArgs},
         locks::{BreakArgs, LocksArgs},
         put::{CasArgs, PutArgs},
         render::RenderArgs,
@@ -22,6 +24,7 @@ use crate::{
         watch::{WaitArgs, WatchArgs},
     },
     log::Shown,
+    stores::Turn,
     text,
     ui::UiArgs,
 };
@@ -193,10 +196,11 @@ pub(crate) enum OnStore {
     /// Runs a command while holding a lock
     ///
     /// The command runs in a process group of its own, without a shell, with KV_LOCK_NAME and the
-    /// fencing token in KV_LOCK_TOKEN. Where the standard input is a terminal, the command's is
-    /// empty. Signals are passed on. When the lock is lost, the group gets SIGTERM, and SIGKILL
-    /// before the store may give the lock to another; so it does when this program is stopped or
-    /// killed. What the command leaves behind in its group is ended before the lock is released. A
+    /// fencing token in KV_LOCK_TOKEN. Signals are passed on. The group has the terminal while it
+    /// runs, where this program had it and its output goes into no pipe; else the standard input of
+    /// the command is empty where that is a terminal. When the lock is lost, the group gets SIGTERM,
+    /// and SIGKILL before the store may give the lock to another; so it does when this program is
+    /// stopped, as by ^Z, or killed. What the command leaves behind in its group is ended before the lock is released. A
     /// machine that stands still as a whole is not covered: have what the command writes to refuse
     /// a token smaller than one that it has seen.
     Lock(LockArgs),
@@ -204,9 +208,9 @@ pub(crate) enum OnStore {
     ///
     /// The command runs as that of `lock` does, and again after the leadership was lost and won
     /// anew. When it ends by itself, the leadership is given up. What it prints is then all that
-    /// there is on standard output; `elected` and `lost` go to standard error. It is the lock of
-    /// this name alone: what observes an election of the library's recipes sees no leader, for no
-    /// record of one is written.
+    /// there is on standard output; `elected` and `lost` go to standard error. It is an election of
+    /// the library's recipes: programs that use these take part too, and see who leads, and its
+    /// value, as --observe does. The key NAME/leader has that; it stays when nobody leads.
     Elect(ElectArgs),
     /// Runs a command while holding one of N permits
     ///
@@ -243,8 +247,8 @@ pub(crate) enum OnStore {
     ///
     /// The command is run without a shell, and restarted or told when the directory changes. It
     /// goes on through outages. Signals are passed on. It has a process group of its own, of which
-    /// nothing is left when it ends, or when this program does. Where the standard input is a
-    /// terminal, the command's is empty.
+    /// nothing is left when it ends, or when this program does, and which has the terminal as the
+    /// command of `lock` has.
     Run(RunArgs),
     /// Keeps a file in step with the store, by a template
     ///
@@ -252,6 +256,8 @@ pub(crate) enum OnStore {
     /// it was when the template, the check or the store fails. The template is read anew at each
     /// change of the store; a change of the template alone is not noticed.
     Render(RenderArgs),
+    /// Tells which settings the processes run that follow the store by kv-config
+    Config(ConfigArgs),
     /// Has listings show keys that other tools wrote, on Redis and Valkey
     ///
     /// There a key that another tool wrote can be read by its name at once, and is neither listed
@@ -259,7 +265,8 @@ pub(crate) enum OnStore {
     Adopt(AdoptArgs),
     /// Prints all keys with their values, one object a line, for import, apply and diff
     ///
-    /// A store does not tell when a key goes by itself: what is exported has no TTL.
+    /// The last line has their number, by which an export that was cut is known. A store does not tell
+    /// when a key goes by itself: what is exported has no TTL.
     Export(ExportArgs),
     /// Writes the keys of an export, and deletes nothing
     Import(ImportArgs),
@@ -289,6 +296,16 @@ pub(crate) enum OnStore {
 }
 
 impl OnStore {
+    /// Returns the time that the command waits for a file that another process has open.
+    pub(crate) fn turn(&self) -> Turn {
+        match self {
+            Self::Lock(args) => args.patience.turn(),
+            Self::Semaphore(args) => args.patience.turn(),
+            Self::Elect(_) => Turn::Whenever,
+            _ => Turn::OfARequest,
+        }
+    }
+
     /// Tells whether the command goes on when the server is away.
     fn goes_on(&self) -> bool {
         matches!(

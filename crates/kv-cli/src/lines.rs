@@ -60,33 +60,61 @@ impl<'a> ExportLine<'a> {
     }
 }
 
+/// The last line of an export, by which a whole one can be told from one that was cut: the number
+/// of the keys before it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ExportedLine {
+    v: u8,
+    exported: u64,
+}
+
+impl ExportedLine {
+    pub(crate) fn of(exported: u64) -> Self {
+        Self { v: V, exported }
+    }
+}
+
 /// A line of an export, as it is read. What else a line has, such as the version of an entry, is
 /// of no use elsewhere.
 #[derive(Debug, Deserialize)]
 struct GivenLine {
     v: u8,
-    key: String,
+    key: Option<String>,
     value: Option<String>,
     base64: Option<String>,
+    exported: Option<u64>,
+}
+
+/// The meaning of a line of an export.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    Entry(Key, Bytes),
+    /// An export of so many keys ends here.
+    End(u64),
 }
 
 /// Reads a line of an export. The message says what is wrong, and nothing of a value.
-pub(crate) fn given(line: &str) -> Result<(Key, Bytes), String> {
+pub(crate) fn given(line: &str) -> Result<Given, String> {
+    let none = || r#"it is no object such as {"v":1,"key":"app/color","value":"red"}"#.to_owned();
     // The parser's own words may hold a piece of a value.
-    let given: GivenLine = serde_json::from_str(line)
-        .map_err(|_| r#"it is no object such as {"v":1,"key":"app/color","value":"red"}"#.to_owned())?;
+    let given: GivenLine = serde_json::from_str(line).map_err(|_| none())?;
     if given.v != V {
         return Err(format!("it is of version {}; this program reads version {V}", given.v));
     }
+    let name = match (given.key, given.exported) {
+        (Some(name), None) => name,
+        (None, Some(exported)) => return Ok(Given::End(exported)),
+        _ => return Err(none()),
+    };
     // A name that other tools wrote may be longer than one that a user may give.
-    let known = Key::from_stored(&given.key);
-    let key = known.map_or_else(|| Key::parse(&given.key), Ok).map_err(|e| e.message().to_owned())?;
+    let known = Key::from_stored(&name);
+    let key = known.map_or_else(|| Key::parse(&name), Ok).map_err(|e| e.message().to_owned())?;
     let value = match (given.value, given.base64) {
         (Some(text), None) => Bytes::from(text),
         (None, Some(base64)) => Bytes::from(unbase64(&base64)?),
         _ => return Err(format!("the key {key:?} needs one of `value` and `base64`")),
     };
-    Ok((key, value))
+    Ok(Given::Entry(key, value))
 }
 
 /// Decodes base64.
@@ -123,13 +151,15 @@ mod tests {
         for value in [&b"red"[..], b"", b"\xff\x00", "ü\n\"".as_bytes()] {
             let key = Key::parse("a/b").unwrap();
             let line = serde_json::to_string(&ExportLine::of(&key, value)).unwrap();
-            assert_eq!(given(&line), Ok((key, Bytes::copy_from_slice(value))), "{line}");
+            assert_eq!(given(&line), Ok(Given::Entry(key, Bytes::copy_from_slice(value))), "{line}");
         }
         let key = Key::parse("a").unwrap();
         assert_eq!(
             serde_json::to_string(&ExportLine::of(&key, b"\xff")).unwrap(),
             r#"{"v":1,"key":"a","base64":"/w=="}"#
         );
+        let end = serde_json::to_string(&ExportedLine::of(3)).unwrap();
+        assert_eq!((&*end, given(&end)), (r#"{"v":1,"exported":3}"#, Ok(Given::End(3))));
     }
 
     #[test]
@@ -139,6 +169,8 @@ mod tests {
             (r#"{"v":2,"key":"a","value":"secret"}"#, "version 2"),
             (r#"{"v":1,"key":"a/../b","value":"secret"}"#, "reserved"),
             (r#"{"v":1,"key":"a"}"#, "one of"),
+            (r#"{"v":1,"value":"secret"}"#, "no object"),
+            (r#"{"v":1,"key":"a","value":"secret","exported":1}"#, "no object"),
             (r#"{"v":1,"key":"a","value":"secret","base64":""}"#, "one of"),
             (r#"{"v":1,"key":"a","base64":"secret!"}"#, "damaged"),
         ] {

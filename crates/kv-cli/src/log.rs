@@ -7,6 +7,7 @@ use std::{
     fmt::{self, Write as _},
     io::{self, Write as _},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 use tracing::{
     Event, Level, Metadata, Subscriber,
@@ -43,6 +44,16 @@ pub(crate) fn listen(shown: Shown) {
 /// Returns the warnings so far, a sentence each.
 pub(crate) fn warnings() -> Vec<String> {
     WARNINGS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Tells that the program waits for a store that others have, as for one that is away.
+pub(crate) fn waits(why: &kv_core::Error) {
+    tracing::warn!(target: OUTAGES, error = %why, "it waits");
+}
+
+/// Tells that it waits no longer.
+pub(crate) fn waited(lasted: Duration) {
+    tracing::info!(target: OUTAGES, ?lasted, "the wait is over");
 }
 
 struct Log {

@@ -20,8 +20,8 @@ mod view;
 use clap::CommandFactory;
 use cli::{Cli, Command, OnStore};
 use commands::{
-    about, adopt, delete, doctor, edit, get, lease, list, lock, locks, put, render, run as runs, semaphore,
-    transfer as moves, tree, txn, watch,
+    about, adopt, config, delete, doctor, edit, elect, get, lease, list, lock, locks, put, render,
+    run as runs, semaphore, transfer as moves, tree, txn, watch,
 };
 use exit::{Failure, Run};
 use kv_core::Kv;
@@ -31,7 +31,7 @@ use stores::Stores;
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
-    if let Some(code) = guarded::called_as_reaper() {
+    if let Some(code) = guarded::called() {
         return code;
     }
     let cli = Cli::read();
@@ -64,12 +64,20 @@ fn start(cli: Cli, out: &mut Out) -> Run {
 async fn run(cli: Cli, out: &mut Out) -> Run {
     let stores = Stores::new(cli.config, cli.timeout);
     match cli.command {
-        Command::OnStore(command) => {
+        Command::OnStore(mut command) => {
             // An empty variable names none.
-            let opened = stores.open(cli.store.as_deref().filter(|store| !store.is_empty())).await;
-            let kv = match (opened, &command) {
+            let chosen = cli.store.as_deref().filter(|store| !store.is_empty());
+            let opened = stores.open_in_turn(chosen, command.turn()).await;
+            let kv = match (opened, &mut command) {
                 // A store that cannot be opened is what a doctor is asked about.
                 (Err(Failure::Store(why)), OnStore::Doctor(_)) => return doctor::not_opened(why, out),
+                (Err(why), OnStore::Render(args)) => {
+                    let open = || stores.open(chosen);
+                    match Box::pin(render::without_store(args, why, open, out)).await? {
+                        Ok(kv) => kv,
+                        Err(exit) => return Ok(exit),
+                    }
+                }
                 (opened, _) => opened?,
             };
             let ended = Box::pin(on(command, &kv, out)).await;
@@ -105,7 +113,7 @@ async fn on(command: OnStore, kv: &Kv, out: &mut Out) -> Run {
         OnStore::Cas(args) => put::cas(args, kv, out).await,
         OnStore::Txn(args) => txn::txn(args, kv, out).await,
         OnStore::Lock(args) => lock::lock(args, kv).await,
-        OnStore::Elect(args) => lock::elect(args, kv, out).await,
+        OnStore::Elect(args) => elect::elect(args, kv, out).await,
         OnStore::Semaphore(args) => semaphore::semaphore(args, kv).await,
         OnStore::Lease(args) => lease::lease(args, kv, out).await,
         OnStore::Locks(args) => locks::locks(args, kv, out).await,
@@ -114,6 +122,7 @@ async fn on(command: OnStore, kv: &Kv, out: &mut Out) -> Run {
         OnStore::Run(args) => runs::run(args, kv).await,
         OnStore::Render(args) => render::render(args, kv, out).await,
         OnStore::Adopt(args) => adopt::adopt(args, kv, out).await,
+        OnStore::Config(args) => config::config(args, kv, out).await,
         OnStore::Export(args) => moves::export(args, kv, out).await,
         OnStore::Import(args) => moves::import(args, kv, out).await,
         OnStore::Apply(args) => moves::apply(args, kv, out).await,

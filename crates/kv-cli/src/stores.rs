@@ -1,6 +1,9 @@
 //! The stores: by their URLs, by names from a file, and the one that needs neither.
 
-use crate::exit::{Failure, Run};
+use crate::{
+    exit::{Failure, Run},
+    log,
+};
 use kv_core::{Error, ErrorKind, Kv, Registry, Result};
 use std::{
     env, fs,
@@ -16,6 +19,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 const SLACK: Duration = Duration::from_secs(1);
 /// The name of the store that is used where none is named, if the file has it.
 const DEFAULT: &str = "default";
+
+/// The time that a command waits for a file that another process has open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// That of a request; behind it the store cannot be reached.
+    OfARequest,
+    /// This one; behind it the answer is no, since the other process has what is asked for.
+    Within(Duration),
+    /// As long as it takes.
+    Whenever,
+}
 
 /// Everything that opening a store needs: the backends, the file of names, the time for an
 /// opening.
@@ -40,18 +54,24 @@ impl Stores {
     /// Opens the store that was chosen: a URL, a name of the file, or with `None` the one named
     /// `default`, else the embedded one of this user.
     pub(crate) async fn open(&self, chosen: Option<&str>) -> Run<Kv> {
+        self.open_in_turn(chosen, Turn::OfARequest).await
+    }
+
+    /// Opens a store as [`open`](Self::open) does. A file that another process has open is waited
+    /// for in this way.
+    pub(crate) async fn open_in_turn(&self, chosen: Option<&str>, turn: Turn) -> Run<Kv> {
         let url = match chosen {
             Some(chosen) => Some(self.url(chosen)?),
             None => self.read_names()?.into_iter().find(|(name, _)| name == DEFAULT).map(|(_, url)| url),
         };
-        let Some(url) = url else { return self.open_embedded().await };
+        let Some(url) = url else { return self.open_embedded(turn).await };
         let is_file = url.starts_with("redb:");
         let opened = if is_file {
-            self.patiently(|| self.registry.open(&url)).await
+            self.patiently(turn, || self.registry.open(&url)).await?
         } else {
-            self.in_time(self.registry.open(&url)).await
+            self.in_time(self.registry.open(&url)).await?
         };
-        Ok(opened?.with_deadline(self.timeout))
+        Ok(opened.with_deadline(self.timeout))
     }
 
     /// Returns the URL of a store: what was given is one, or a name of the file.
@@ -95,7 +115,7 @@ impl Stores {
     }
 
     #[cfg(feature = "redb")]
-    async fn open_embedded(&self) -> Run<Kv> {
+    async fn open_embedded(&self, turn: Turn) -> Run<Kv> {
         let folder = base("XDG_DATA_HOME", ".local/share").map(|base| base.join("kv"));
         let folder = folder.ok_or_else(|| {
             Failure::usage("no store is named, and without HOME there is none by default; give --store URL")
@@ -103,25 +123,42 @@ impl Stores {
         let made = fs::create_dir_all(&folder);
         made.map_err(|e| Failure::here(format!("the folder {} cannot be made: {e}", folder.display())))?;
         let config = kv_redb::Config::new(folder.join("default.redb"));
-        let opened = self.patiently(|| config.clone().open()).await;
-        Ok(opened?.with_deadline(self.timeout))
+        let opened = self.patiently(turn, || config.clone().open()).await?;
+        Ok(opened.with_deadline(self.timeout))
     }
 
     #[cfg(not(feature = "redb"))]
-    async fn open_embedded(&self) -> Run<Kv> {
+    async fn open_embedded(&self, _: Turn) -> Run<Kv> {
         Err(Failure::usage("no store is named, and this build has none by default; give --store URL"))
     }
 
     /// Opens a file, and waits until other processes that have it open let go of it.
-    async fn patiently<F: Future<Output = Result<Kv>>>(&self, open: impl Fn() -> F) -> Result<Kv> {
-        let began = Instant::now();
+    async fn patiently<F: Future<Output = Result<Kv>>>(&self, turn: Turn, open: impl Fn() -> F) -> Run<Kv> {
+        let (began, mut is_told) = (Instant::now(), false);
         loop {
-            match open().await {
-                Err(e) if e.kind() == ErrorKind::Unavailable && began.elapsed() < self.timeout => {
-                    tokio::time::sleep(PAUSE).await;
+            let others = match open().await {
+                Err(e) if e.kind() == ErrorKind::Unavailable => e,
+                opened => {
+                    if is_told {
+                        log::waited(began.elapsed());
+                    }
+                    return Ok(opened?);
                 }
-                opened => return opened,
+            };
+            let waited = began.elapsed();
+            match turn {
+                Turn::OfARequest if waited >= self.timeout => return Err(others.into()),
+                Turn::Within(time) if waited >= time => {
+                    return Err(Failure::no(format!("not got: {others}")));
+                }
+                // A person who has forgotten the other process would wait for ever.
+                _ if waited >= self.timeout && !is_told => {
+                    is_told = true;
+                    log::waits(&others);
+                }
+                _ => {}
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 use clap::Args;
 use kv_core::{
-    Capabilities, Durability, Error, ErrorKind, ForeignKeys, Key, Kv, WatchEvent, Watching, Written,
+    Capabilities, Durability, Error, ErrorKind, ForeignKeys, Key, Kv, TtlRange, WatchEvent, Watching, Written,
 };
 use serde::Serialize;
 use std::{
@@ -197,6 +197,7 @@ fn notes(capabilities: &Capabilities) -> Vec<(&'static str, String)> {
         let seconds = Duration::from_secs(late.as_secs() + u64::from(late.subsec_nanos() > 0));
         let why = format!("one of a killed holder is free after {} at most", text::of_duration(seconds));
         notes.push(("locks", why));
+        notes.extend(session_limits(&lock.ttl).map(|why| ("sessions", why)));
         if !lock.fair {
             notes.push(("locks", "they are granted in no order".to_owned()));
         }
@@ -219,6 +220,18 @@ fn notes(capabilities: &Capabilities) -> Vec<(&'static str, String)> {
         notes.push(("keys", why.to_owned()));
     }
     notes
+}
+
+/// Says which TTLs the store grants, where its server's settings leave fewer than programs ask for.
+fn session_limits(range: &TtlRange) -> Option<String> {
+    let TtlRange { least, greatest, .. } = *range;
+    (least > LOCK_TTL / 3 || greatest < LOCK_TTL * 4).then(|| {
+        let [least, greatest] = [least, greatest].map(text::of_duration);
+        format!(
+            "TTLs of locks and leases go from {least} to {greatest}, as the server's settings are; one below is \
+             lengthened, and one above is refused"
+        )
+    })
 }
 
 /// Tries what needs the right to write, on a key of its own, which goes with it.
@@ -311,6 +324,15 @@ mod tests {
         assert!(kv.exists(&key).await.unwrap());
         clock.advance(KEY_TTL);
         assert!(!kv.exists(&key).await.unwrap());
+    }
+
+    #[test]
+    fn narrow_limits_of_sessions_are_told() {
+        let limits = |least, greatest| {
+            session_limits(&TtlRange::new(Duration::from_secs(least), Duration::from_secs(greatest)))
+        };
+        assert!(limits(4, 40).unwrap().contains("from 4s to 40s"));
+        assert!(limits(10, 86_400).is_some() && limits(2, 86_400).is_none());
     }
 
     #[test]

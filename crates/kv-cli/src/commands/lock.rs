@@ -1,64 +1,43 @@
-//! `lock`, `elect`, `holder`.
+//! `lock`, `holder`.
 
-use super::terms::{Patience, Times};
+use super::terms::{Patience, Times, this_process};
 use crate::{
     exit::{Exit, Failure, Run},
     guarded::{self, End, Signals},
     lines::{Content, V},
-    out::{Out, note},
+    out::Out,
     text,
 };
 use clap::Args;
-use kv_core::{Guard, Holder, Key, Kv, Lock, WatchEvent};
+use kv_core::{Guard, Holder, Key, Kv, WatchEvent};
 use serde::Serialize;
-use std::{ffi::OsString, process, time::Duration};
-
-/// The terms on which a lock is held.
-#[derive(Args, Debug)]
-struct Terms {
-    /// The value of the lock, which tells others who holds it; unless given, this machine and
-    /// process
-    #[arg(long, value_name = "TEXT")]
-    value: Option<String>,
-    #[command(flatten)]
-    times: Times,
-}
-
-impl Terms {
-    /// Returns the time that a command has behind the loss of the lock.
-    fn grace(&self, kv: &Kv) -> Run<Duration> {
-        let capabilities = kv.capabilities();
-        let locking = capabilities.lock.as_ref().ok_or_else(|| capabilities.unsupported("locks"))?;
-        guarded::grace(&locking.ttl, self.times.ttl, self.times.grace)
-    }
-
-    fn lock(&self, kv: &Kv, name: &Key) -> Lock {
-        let this = || {
-            let system = rustix::system::uname();
-            format!("{} pid {}", system.nodename().to_string_lossy(), process::id())
-        };
-        kv.new_lock(name).ttl(self.times.ttl).value(self.value.clone().unwrap_or_else(this))
-    }
-}
+use std::ffi::OsString;
 
 /// The arguments of `lock`.
 #[derive(Args, Debug)]
 pub(crate) struct LockArgs {
     /// The name of the lock, apart from the names of keys
     name: Key,
+    /// The value of the lock, which tells others who holds it; unless given, this machine and
+    /// process
+    #[arg(long, value_name = "TEXT")]
+    value: Option<String>,
     #[command(flatten)]
-    terms: Terms,
+    times: Times,
     #[command(flatten)]
-    patience: Patience,
+    pub(crate) patience: Patience,
     /// The command, which is run without a shell
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
 pub(crate) async fn lock(args: LockArgs, kv: &Kv) -> Run {
-    let grace = args.terms.grace(kv)?;
+    let capabilities = kv.capabilities();
+    let locking = capabilities.lock.as_ref().ok_or_else(|| capabilities.unsupported("locks"))?;
+    let grace = guarded::grace(&locking.ttl, args.times.ttl, args.times.grace)?;
     let mut signals = Signals::catch()?;
-    let lock = args.terms.lock(kv, &args.name);
+    let value = args.value.unwrap_or_else(this_process);
+    let lock = kv.new_lock(&args.name).ttl(args.times.ttl).value(value);
     let acquire = async {
         match args.patience {
             Patience { at_once: true, .. } => lock.try_acquire().await,
@@ -92,77 +71,15 @@ async fn release(guard: Guard, ended: Run) -> Run {
     guarded::released("the lock", "the lock is free", ttl, guard.release().await, ended)
 }
 
-/// The arguments of `elect`.
-#[derive(Args, Debug)]
-pub(crate) struct ElectArgs {
-    /// The name of the election, which is that of a lock
-    name: Key,
-    #[command(flatten)]
-    terms: Terms,
-    /// The command that runs while this candidate leads, without a shell
-    #[arg(last = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
-}
-
-/// A change of this candidate's part, or of the holder of a lock.
+/// The holder of a lock.
 #[derive(Serialize)]
 struct HolderLine<'a> {
     v: u8,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'static str>,
     name: &'a str,
     /// The fencing token; null where nobody holds the lock.
     token: Option<u64>,
     #[serde(flatten)]
     content: Content<'a>,
-}
-
-pub(crate) async fn elect(args: ElectArgs, kv: &Kv, out: &mut Out) -> Run {
-    let grace = args.terms.grace(kv)?;
-    let mut signals = Signals::catch()?;
-    let mut gone = Box::pin(out.reader_gone());
-    loop {
-        let guard = tokio::select! {
-            biased;
-            failure = &mut gone => return Err(failure),
-            signal = signals.ending() => return Ok(Exit::of_signal(signal.as_raw())),
-            guard = args.terms.lock(kv, &args.name).acquire() => guard?,
-        };
-        tell(&args, "elected", guard.token(), out)?;
-        if args.command.is_empty() {
-            tokio::select! {
-                biased;
-                failure = &mut gone => return Err(failure),
-                signal = signals.ending() => {
-                    return release(guard, Ok(Exit::of_signal(signal.as_raw()))).await;
-                }
-                why = guard.lost() => note(&why.to_string()),
-            }
-        } else {
-            match guarded::run(&guard, grace, &args.command, &mut signals).await? {
-                End::Itself(exit) => return release(guard, Ok(exit)).await,
-                End::Lost(why) => note(&format!("the command was ended: {why}")),
-            }
-        }
-        tell(&args, "lost", guard.token(), out)?;
-    }
-}
-
-/// Tells of this candidate's part: on standard error where a command has the output.
-fn tell(args: &ElectArgs, event: &'static str, token: u64, out: &mut Out) -> Run<()> {
-    out.acts().note();
-    let (name, content) = (args.name.as_str(), Content::default());
-    let object = HolderLine { v: V, event: Some(event), name, token: Some(token), content };
-    if !args.command.is_empty() {
-        out.beside(&object, &format!("{event} {token}"));
-        return Ok(());
-    }
-    if out.is_json() {
-        out.object(&object)?;
-    } else {
-        out.line(&format!("{event}{}{token}", out.between()))?;
-    }
-    out.flush()
 }
 
 /// The arguments of `holder`.
@@ -217,7 +134,7 @@ fn show(name: &Key, holder: Option<&Holder>, out: &mut Out) -> Run<()> {
     if out.is_json() {
         let (token, value) = (holder.map(|holder| holder.token), holder.map(|holder| &*holder.value));
         let content = value.map(Content::of).unwrap_or_default();
-        return out.object(&HolderLine { v: V, event: None, name: name.as_str(), token, content });
+        return out.object(&HolderLine { v: V, name: name.as_str(), token, content });
     }
     match holder {
         Some(Holder { token, value, .. }) => {

@@ -2,9 +2,11 @@
 
 pub(crate) mod about;
 pub(crate) mod adopt;
+pub(crate) mod config;
 pub(crate) mod delete;
 pub(crate) mod doctor;
 pub(crate) mod edit;
+pub(crate) mod elect;
 pub(crate) mod get;
 pub(crate) mod lease;
 pub(crate) mod list;

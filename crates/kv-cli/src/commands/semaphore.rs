@@ -22,7 +22,7 @@ pub(crate) struct SemaphoreArgs {
     #[command(flatten)]
     times: Times,
     #[command(flatten)]
-    patience: Patience,
+    pub(crate) patience: Patience,
     /// The command, which is run without a shell
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,

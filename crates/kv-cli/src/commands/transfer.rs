@@ -3,7 +3,7 @@
 use crate::{
     exit::{Exit, Failure, Run},
     guarded::Signals,
-    lines::ExportLine,
+    lines::{ExportLine, ExportedLine},
     out::{Out, note},
     stores::Stores,
     transfer::{Folder, Location, Place, Plan, Role, compare, follow, tell_left_out, transfer},
@@ -79,6 +79,24 @@ struct Pair {
     part: Part,
 }
 
+/// The keys that a command is given.
+#[derive(Args, Debug)]
+struct Given {
+    /// The file with the lines of an export, or a folder as dir:PATH or git:PATH; standard input if
+    /// none is named
+    file: Option<PathBuf>,
+    /// Takes also a part of an export, or lines that another program made, which do not end with the
+    /// number of their keys
+    #[arg(long)]
+    partial: bool,
+}
+
+impl Given {
+    async fn place(self) -> Run<Place> {
+        Place::of_file(self.file, self.partial).await
+    }
+}
+
 /// The arguments of `export`.
 #[derive(Args, Debug)]
 pub(crate) struct ExportArgs {
@@ -88,10 +106,14 @@ pub(crate) struct ExportArgs {
 
 pub(crate) async fn export(args: ExportArgs, kv: &Kv, out: &mut Out) -> Run {
     let mut entries = args.part.of(kv)?.list("").tell_left_out().entries();
+    let mut exported = 0;
     while let Some(entry) = entries.next().await {
         let entry = entry?;
         out.object(&ExportLine::of(&entry.key, &entry.value))?;
+        exported += 1;
     }
+    // Only a whole export has it.
+    out.object(&ExportedLine::of(exported))?;
     out.flush()?;
     tell_left_out("the store", &entries.left_out(), out);
     Ok(Exit::DONE)
@@ -100,9 +122,8 @@ pub(crate) async fn export(args: ExportArgs, kv: &Kv, out: &mut Out) -> Run {
 /// The arguments of `import`.
 #[derive(Args, Debug)]
 pub(crate) struct ImportArgs {
-    /// The file with the lines of an export, or a folder as dir:PATH or git:PATH; standard input if
-    /// none is named
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
     #[command(flatten)]
     part: Part,
     /// Leaves keys alone that are there with another value
@@ -114,16 +135,15 @@ pub(crate) struct ImportArgs {
 
 pub(crate) async fn import(args: ImportArgs, kv: &Kv, out: &mut Out) -> Run {
     let plan = Plan { replaces: !args.if_missing, ..args.manner.plan() };
-    let (from, to) = (Place::of_file(args.file).await?, Place::Store(args.part.of(kv)?));
+    let (from, to) = (args.given.place().await?, Place::Store(args.part.of(kv)?));
     transfer(&from, &to, &plan, out).await
 }
 
 /// The arguments of `apply`.
 #[derive(Args, Debug)]
 pub(crate) struct ApplyArgs {
-    /// The file with the lines of an export, or a folder as dir:PATH or git:PATH; standard input if
-    /// none is named
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
     #[command(flatten)]
     part: Part,
     #[command(flatten)]
@@ -134,22 +154,25 @@ pub(crate) struct ApplyArgs {
 
 pub(crate) async fn apply(args: ApplyArgs, kv: &Kv, out: &mut Out) -> Run {
     let plan = args.deletions.allow(args.manner.plan());
-    let (from, to) = (Place::of_file(args.file).await?, Place::Store(args.part.of(kv)?));
+    if args.given.partial && plan.deletes {
+        let why = "--delete would delete what a part of an export lacks; give one of --partial and --delete";
+        return Err(Failure::usage(why));
+    }
+    let (from, to) = (args.given.place().await?, Place::Store(args.part.of(kv)?));
     transfer(&from, &to, &plan, out).await
 }
 
 /// The arguments of `diff`.
 #[derive(Args, Debug)]
 pub(crate) struct DiffArgs {
-    /// The file with the lines of an export, or a folder as dir:PATH or git:PATH; standard input if
-    /// none is named
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
     #[command(flatten)]
     part: Part,
 }
 
 pub(crate) async fn diff(args: DiffArgs, kv: &Kv, out: &mut Out) -> Run {
-    let (from, to) = (Place::of_file(args.file).await?, Place::Store(args.part.of(kv)?));
+    let (from, to) = (args.given.place().await?, Place::Store(args.part.of(kv)?));
     compare(&from, &to, false, out).await
 }
 

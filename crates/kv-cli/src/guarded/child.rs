@@ -2,15 +2,19 @@
 
 use super::{
     reaper::{REAPER, ask_to_end},
-    wire::{Report, Until, now, send_file},
+    starter::own,
+    terminal::{Terminal, lacks},
+    wire::{BEGIN, Report, Until, now, send_file},
 };
-use crate::exit::{Exit, Failure, Run};
+use crate::{
+    exit::{Exit, Failure, Run},
+    out::note,
+};
 use rustix::{
     net::{SendFlags, send},
     process::{Pid, Signal, kill_process, kill_process_group},
 };
 use std::{
-    env,
     ffi::OsString,
     fs::File,
     io::{self, BufRead, BufReader, IsTerminal},
@@ -18,8 +22,7 @@ use std::{
         fd::OwnedFd,
         unix::{net::UnixStream, process::CommandExt},
     },
-    path::PathBuf,
-    process::{self, Command, ExitStatus, Stdio},
+    process::{self, ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -34,9 +37,15 @@ pub(crate) struct Child {
     control: UnixStream,
     reports: UnboundedReceiver<Report>,
     reaper: Pid,
+    /// The group of the command, from the moment on at which it is ready.
     group: Option<Pid>,
+    has_begun: bool,
+    /// The terminal that the command has while it runs.
+    terminal: Option<Terminal>,
     /// The reaper has told that it asked the command to end.
     is_asked: bool,
+    /// It was told that the command lacks the terminal.
+    is_told: bool,
     /// Signals that came before the command.
     early: Vec<Signal>,
 }
@@ -47,13 +56,29 @@ impl Child {
         Self::start_until(command, environment, Until::NEVER)
     }
 
+    /// Starts a command that nothing ends but the end of the program, and that never has the
+    /// terminal.
+    pub(crate) fn start_unattended(command: &[OsString]) -> Run<Self> {
+        Self::start_with(command, Vec::new(), Until::NEVER, None)
+    }
+
     /// Starts a command that is ended at these moments, unless they are put off.
     pub(super) fn start_until(command: &[OsString], environment: Environment, until: Until) -> Run<Self> {
+        Self::start_with(command, environment, until, Terminal::of_this_program())
+    }
+
+    fn start_with(
+        command: &[OsString],
+        environment: Environment,
+        until: Until,
+        terminal: Option<Terminal>,
+    ) -> Run<Self> {
         let failed = |e: io::Error| Failure::here(format!("the command cannot be watched: {e}"));
         let (control, theirs) = UnixStream::pair().map_err(failed)?;
-        let reaper = spawn(command, environment, until, theirs.into()).map_err(failed)?;
-        let sent = if io::stdin().is_terminal() {
-            // A group of its own is not in the foreground: reading the terminal would stop it.
+        let home = terminal.as_ref().map(Terminal::home);
+        let reaper = spawn(command, environment, until, home, theirs.into()).map_err(failed)?;
+        let sent = if terminal.is_none() && io::stdin().is_terminal() {
+            // It would be stopped for reading a terminal that another group has.
             File::open("/dev/null").and_then(|nothing| send_file(&control, nothing))
         } else {
             send_file(&control, io::stdin())
@@ -62,18 +87,48 @@ impl Child {
         let number = Pid::from_child(&reaper);
         let reports = listen(control.try_clone().map_err(failed)?, reaper).map_err(failed)?;
         let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let (group, is_asked, early) = (None, false, Vec::new());
-        Ok(Self { name, control, reports, reaper: number, group, is_asked, early })
+        let (group, has_begun, is_asked, is_told, early) = (None, false, false, false, Vec::new());
+        Ok(Self {
+            name,
+            control,
+            reports,
+            reaper: number,
+            group,
+            has_begun,
+            terminal,
+            is_asked,
+            is_told,
+            early,
+        })
     }
 
     /// Waits for the end of the command, of whose group nothing is left then. Cancel safe.
     pub(super) async fn ended(&mut self) -> Run<Report> {
         loop {
             match self.reports.recv().await {
-                Some(Report::Started(group)) => {
+                Some(Report::Ready(group)) => {
                     self.group = Pid::from_raw(group);
+                    if let Some((terminal, group)) = self.terminal.as_ref().zip(self.group) {
+                        terminal.give_to(group);
+                    }
+                    // If the reaper is gone, its reports end too.
+                    self.tell(&format!("{BEGIN}\n"));
+                }
+                Some(Report::Started) => {
+                    self.has_begun = true;
                     for signal in std::mem::take(&mut self.early) {
                         self.pass_on(signal);
+                    }
+                }
+                Some(Report::Stopped(signal)) => {
+                    if let Some((terminal, group)) = self.terminal.as_ref().zip(self.group) {
+                        terminal.stop_with(group, signal);
+                    } else if lacks(signal) && !self.is_told {
+                        self.is_told = true;
+                        note(&format!(
+                            "{} stands still: it wants the terminal, which it has not here",
+                            self.name
+                        ));
                     }
                 }
                 Some(Report::Asked) => self.is_asked = true,
@@ -100,7 +155,11 @@ impl Child {
     /// Tells the reaper new moments. If it is gone, its reports end too. One that is stopped reads
     /// nothing, and nobody waits for that: this program has the lock to renew.
     pub(super) fn put_off(&mut self, until: Until) {
-        let _ = send(&self.control, until.line().as_bytes(), SendFlags::DONTWAIT);
+        self.tell(&until.line());
+    }
+
+    fn tell(&self, line: &str) {
+        let _ = send(&self.control, line.as_bytes(), SendFlags::DONTWAIT);
     }
 
     /// Asks the command to end, and has it killed if it did not within this time.
@@ -116,9 +175,16 @@ impl Child {
         }
     }
 
-    /// Tells whether the command runs, or ran.
-    pub(super) fn has_started(&self) -> bool {
+    /// Tells whether the command was made ready, and may run.
+    pub(super) fn is_ready(&self) -> bool {
         self.group.is_some()
+    }
+
+    /// Kills the command.
+    pub(super) fn kill(&self) {
+        if let Some(group) = self.group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
     }
 
     /// Kills a reaper that does not tell of the end of its command. Its reports end with that.
@@ -128,21 +194,27 @@ impl Child {
 
     pub(crate) fn pass_on(&mut self, signal: Signal) {
         match self.group {
-            Some(group) => {
+            Some(group) if self.has_begun => {
+                if let Some(terminal) = self.terminal.as_ref().filter(|_| signal == Signal::CONT) {
+                    terminal.give_to(group);
+                }
                 // A group that has ended needs no signal.
                 let _ = kill_process_group(group, signal);
+                if self.is_told {
+                    // One that stands still would not hear of it.
+                    let _ = kill_process_group(group, Signal::CONT);
+                }
             }
-            None => self.early.push(signal),
+            _ => self.early.push(signal),
         }
     }
 
     /// Kills the command of a reaper that is gone, since nobody else would.
     fn is_alone(&self) -> Failure {
-        let Some(group) = self.group else {
-            let why = "the process that was to start the command was ended, and may have started it";
-            return Failure::Found(Exit::PARTLY, why.to_owned());
-        };
-        let _ = kill_process_group(group, Signal::KILL);
+        if !self.is_ready() {
+            return Failure::here("the process that was to start the command was ended before it did");
+        }
+        self.kill();
         let why = "the process that watches the command was ended; the command was killed";
         Failure::Found(Exit::PARTLY, why.to_owned())
     }
@@ -161,18 +233,13 @@ fn spawn(
     command: &[OsString],
     environment: Environment,
     until: Until,
+    home: Option<Pid>,
     control: OwnedFd,
 ) -> io::Result<process::Child> {
-    let own = if cfg!(target_os = "linux") { PathBuf::from("/proc/self/exe") } else { env::current_exe()? };
-    Command::new(own)
-        .arg0("kv")
-        .arg(REAPER)
-        .args(until.words())
-        .args(command)
-        .envs(environment)
-        .stdin(Stdio::from(control))
-        .process_group(0)
-        .spawn()
+    let home = home.map_or(0, Pid::as_raw_pid).to_string();
+    let mut reaper = own()?;
+    reaper.arg(REAPER).args(until.words()).arg(home).args(command).envs(environment);
+    reaper.stdin(Stdio::from(control)).process_group(0).spawn()
 }
 
 /// Hands on what the reaper tells. The end of it says that the reaper is gone.
@@ -199,8 +266,10 @@ mod tests {
         let (control, _theirs) = UnixStream::pair().unwrap();
         let (_tell, reports) = unbounded_channel();
         let (name, reaper) = (String::new(), rustix::process::getpid());
+        let (group, terminal, early) = (None, None, Vec::new());
+        let (has_begun, is_asked, is_told) = (false, false, false);
         let mut child =
-            Child { name, control, reports, reaper, group: None, is_asked: false, early: Vec::new() };
+            Child { name, control, reports, reaper, group, has_begun, terminal, is_asked, is_told, early };
         for _ in 0..10_000 {
             child.put_off(Until::NEVER);
         }

@@ -1,8 +1,8 @@
-//! The things that a command runs under: a lock, a permit, a lease.
+//! The things that a command runs under: a lock, a term, a permit, a lease.
 
 use super::Environment;
 use kv_core::{Error, Guard, Lease};
-use kv_recipes::Permit;
+use kv_recipes::{Permit, Term};
 use std::{future::Future, pin::Pin, time::Duration};
 
 /// The reason of a loss, when it comes. It borrows nothing.
@@ -35,6 +35,24 @@ impl Held for Guard {
         vec![
             ("KV_LOCK_NAME".into(), self.name().as_str().into()),
             ("KV_LOCK_TOKEN".into(), self.token().to_string().into()),
+        ]
+    }
+}
+
+impl Held for Term {
+    fn left(&self) -> Duration {
+        self.remaining()
+    }
+    fn is_held(&self) -> bool {
+        self.is_held()
+    }
+    fn lost(&self) -> Loss {
+        Box::pin(self.lost())
+    }
+    fn environment(&self) -> Environment {
+        vec![
+            ("KV_LOCK_NAME".into(), self.name().as_str().into()),
+            ("KV_LOCK_TOKEN".into(), self.number().to_string().into()),
         ]
     }
 }

@@ -4,11 +4,12 @@ mod child;
 mod held;
 mod reaper;
 mod signals;
+mod starter;
+mod terminal;
 mod wire;
 
 pub(crate) use child::{Child, Environment};
 pub(crate) use held::Held;
-pub(crate) use reaper::called as called_as_reaper;
 pub(crate) use signals::Signals;
 
 use crate::{
@@ -17,8 +18,7 @@ use crate::{
     text,
 };
 use kv_core::{Error, ErrorKind, TtlRange};
-use rustix::process::Signal;
-use std::{ffi::OsString, time::Duration};
+use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use wire::{Report, Until, now};
 
@@ -31,6 +31,21 @@ const HEARD: Duration = Duration::from_millis(100);
 const NAP: Duration = Duration::from_millis(200);
 /// The time that a reaper has to tell of the end of a command that was killed.
 const TOLD: Duration = Duration::from_secs(2);
+
+/// Tells whether the program was called as one of the processes that belong to a command, and if so
+/// runs as that.
+pub(crate) fn called() -> Option<ExitCode> {
+    let mut arguments = env::args_os().skip(1);
+    let first = arguments.next()?;
+    let done = match first.to_str()? {
+        reaper::REAPER => reaper::reap(arguments),
+        starter::STARTER => starter::start(arguments),
+        terminal::WAY_BACK => terminal::give_back(arguments),
+        _ => return None,
+    };
+    // Whoever has called it sees the end of the stream, or needs to know nothing.
+    Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
 
 /// Returns the time that a command has between the loss of what it runs under and its kill, where
 /// that has this TTL: the one that is wished for, or the most that there is.
@@ -122,7 +137,7 @@ pub(crate) async fn run(
                 Ok(Report::Ended { status, asked: false }) if loss.is_none() => {
                     return Ok(End::Itself(Exit::of_child(status)));
                 }
-                Err(failure) if loss.is_none() || !child.has_started() => return Err(failure),
+                Err(failure) if loss.is_none() || !child.is_ready() => return Err(failure),
                 _ => {
                     return Ok(End::Lost(match loss {
                         Some(why) => why,
@@ -139,7 +154,7 @@ pub(crate) async fn run(
             }
             step = steps.next(), if loss.is_some() => match step {
                 Step::Ask => child.ask_in_place_of_the_reaper(),
-                Step::Kill => child.pass_on(Signal::KILL),
+                Step::Kill => child.kill(),
                 Step::GiveUp => child.kill_the_reaper(),
             },
             signal = signals.next() => child.pass_on(signal),

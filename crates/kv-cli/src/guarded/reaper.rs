@@ -4,24 +4,25 @@
 
 use super::{
     signals::Signals,
-    wire::{Report, Until, now, receive_file},
+    starter::{Beginning, Ready},
+    terminal::WayBack,
+    wire::{BEGIN, Report, Until, now, receive_file},
 };
 use rustix::{
     io::Errno,
-    process::{Pid, Signal, WaitOptions, kill_process_group, test_kill_process_group, wait},
+    process::{
+        Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, test_kill_process_group, wait,
+        waitid,
+    },
 };
 use std::{
-    env,
     ffi::OsString,
     io::{self, BufRead, BufReader, Write},
     os::{
         fd::AsFd,
-        unix::{
-            net::UnixStream,
-            process::{CommandExt, ExitStatusExt},
-        },
+        unix::{net::UnixStream, process::ExitStatusExt},
     },
-    process::{Command, ExitCode, ExitStatus, Stdio},
+    process::ExitStatus,
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread,
     time::Duration,
@@ -37,37 +38,32 @@ const LOOK: Duration = Duration::from_millis(10);
 /// The time that the system may take to end processes that were killed.
 const IS_KILLED: Duration = Duration::from_secs(1);
 
-/// Tells whether the program was called as a reaper, and if so runs as one.
-pub(crate) fn called() -> Option<ExitCode> {
-    let mut arguments = env::args_os().skip(1);
-    if arguments.next()? != REAPER {
-        return None;
-    }
-    Some(match reap(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        // The program sees the end of the stream.
-        Err(_) => ExitCode::FAILURE,
-    })
-}
-
 enum Event {
     Renewed(Until),
+    /// The program knows of the command, which is to begin.
+    Begin,
     /// The program is gone.
     Alone,
+    Started,
+    NotStarted(i32),
+    Stopped(i32),
     Ended(ExitStatus),
 }
 
-fn reap(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
+/// Runs as a reaper.
+pub(super) fn reap(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     let _runtime = outlive_signals()?;
     let misuse = || io::Error::other("it is for the program alone");
-    let mut moment = || arguments.next().and_then(|word| word.into_string().ok());
-    let (term, kill) = moment().zip(moment()).ok_or_else(misuse)?;
+    let mut word = || arguments.next().and_then(|word| word.into_string().ok());
+    let (term, kill) = word().zip(word()).ok_or_else(misuse)?;
     let until = Until::parse(&term, &kill).ok_or_else(misuse)?;
+    let home: i32 = word().and_then(|home| home.parse().ok()).ok_or_else(misuse)?;
     let program = arguments.next().ok_or_else(misuse)?;
-    let mut control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let input = receive_file(&control)?;
+    let way_back = Pid::from_raw(home).map(|home| WayBack::to(home, &input)).transpose()?;
 
-    let mut tell = |report: Report| control.write_all(report.line().as_bytes());
+    let tell = |report: Report| (&control).write_all(report.line().as_bytes());
     if now() >= until.term {
         return tell(Report::Late);
     }
@@ -75,34 +71,72 @@ fn reap(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     // system's first one, which may be a container's command that looks after nobody.
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let started = Command::new(program).args(arguments).stdin(Stdio::from(input)).process_group(0).spawn();
-    let group = match started {
-        Ok(child) => Pid::from_child(&child),
+    let ready = match Ready::make(program, arguments) {
+        Ok(ready) => ready,
         Err(e) => return tell(Report::NotStarted(e.raw_os_error().unwrap_or(0))),
     };
+    let (group, beginning) = (ready.group(), ready.beginning()?);
     // From here on nobody being there to be told is no reason to stop.
-    let _ = tell(Report::Started(group.as_raw_pid()));
+    let _ = tell(Report::Ready(group.as_raw_pid()));
 
     let (events, heard) = mpsc::channel();
     let (renewals, ends) = (events.clone(), events);
     let listens = control.try_clone()?;
     thread::spawn(move || {
         for line in BufReader::new(listens).lines().map_while(Result::ok) {
-            if let Some(until) = Until::of_line(&line) {
-                let _ = renewals.send(Event::Renewed(until));
+            let told =
+                if line == BEGIN { Some(Event::Begin) } else { Until::of_line(&line).map(Event::Renewed) };
+            if let Some(told) = told {
+                let _ = renewals.send(told);
             }
         }
         let _ = renewals.send(Event::Alone);
     });
-    thread::spawn(move || wait_for_all(group, &ends));
-    let asks = || {
-        ask_to_end(group);
-        let _ = (&control).write_all(Report::Asked.line().as_bytes());
+    thread::spawn(move || {
+        begins(beginning, &ends);
+        if let Some(way_back) = way_back {
+            take_back(group, &way_back, &ends);
+        }
+        wait_for_all(group, &ends);
+    });
+    let mut ready = Some(ready);
+    let begin = || {
+        if let Some(ready) = ready.take() {
+            ready.begin(&input);
+        }
     };
-    let (status, asked, until) = watch(group, until, &heard, asks)?;
+    let told = |report| drop(tell(report));
+    let (report, until) = watch(group, until, &heard, begin, told)?;
     end_the_rest(group, until);
-    let _ = control.write_all(Report::Ended { status, asked }.line().as_bytes());
+    told(report);
     Ok(())
+}
+
+/// Waits for the beginning of the command, and tells of it.
+fn begins(beginning: Beginning, events: &Sender<Event>) {
+    let _ = events.send(match beginning.error() {
+        Some(error) => Event::NotStarted(error),
+        None => Event::Started,
+    });
+}
+
+/// Waits for the end of the command, which has a terminal, and takes that back then, and when it is
+/// stopped.
+fn take_back(command: Pid, way_back: &WayBack, events: &Sender<Event>) {
+    let (id, stops) = (WaitId::Pid(command), WaitIdOptions::STOPPED);
+    loop {
+        match waitid(id.clone(), stops | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+            Ok(Some(status)) if status.stopped() => {
+                way_back.go(command);
+                // The next stop is another one.
+                let _ = waitid(id.clone(), stops | WaitIdOptions::NOHANG);
+                let _ = events.send(Event::Stopped(status.stopping_signal().unwrap_or(0)));
+            }
+            Err(Errno::INTR) => {}
+            // Nobody has taken note of its end yet, so that it still has its group.
+            _ => return way_back.go(command),
+        }
+    }
 }
 
 /// Has the signals that are passed on to a command not end this process: whoever ends all processes
@@ -120,7 +154,10 @@ fn outlive_signals() -> io::Result<Runtime> {
 /// Waits for all children, and tells of the end of the command.
 fn wait_for_all(command: Pid, ends: &Sender<Event>) {
     loop {
-        match wait(WaitOptions::empty()) {
+        match wait(WaitOptions::UNTRACED) {
+            Ok(Some((child, status))) if child == command && status.stopped() => {
+                let _ = ends.send(Event::Stopped(status.stopping_signal().unwrap_or(0)));
+            }
             Ok(Some((child, status))) if child == command => {
                 let _ = ends.send(Event::Ended(ExitStatus::from_raw(status.as_raw())));
             }
@@ -131,20 +168,22 @@ fn wait_for_all(command: Pid, ends: &Sender<Event>) {
     }
 }
 
-/// Waits for the end of the command, and when its time is over asks it to end by `asks`, and kills it
-/// in the end. Returns how it ended, whether it was asked to, and its last moments.
+/// Has the command begin when the program knows of it, waits for its end, and when its time is over
+/// asks it to end, and kills it in the end. Returns how it ended, and its last moments.
 fn watch(
     group: Pid,
     mut until: Until,
     heard: &Receiver<Event>,
-    asks: impl Fn(),
-) -> io::Result<(ExitStatus, bool, Until)> {
+    mut begin: impl FnMut(),
+    tell: impl Fn(Report),
+) -> io::Result<(Report, Until)> {
     let (mut asked, mut killed) = (false, false);
     loop {
         let now = now();
         if now >= until.term && !asked {
             asked = true;
-            asks();
+            ask_to_end(group);
+            tell(Report::Asked);
         }
         if now >= until.kill && !killed {
             killed = true;
@@ -159,11 +198,17 @@ fn watch(
             // What was asked to end does not go on.
             Ok(Event::Renewed(new)) if asked => until.kill = until.kill.min(new.kill),
             Ok(Event::Renewed(new)) => until = new,
+            // Nor does it begin.
+            Ok(Event::Begin) if asked => {}
+            Ok(Event::Begin) => begin(),
+            Ok(Event::Started) => tell(Report::Started),
+            Ok(Event::Stopped(signal)) => tell(Report::Stopped(signal)),
+            Ok(Event::NotStarted(error)) => return Ok((Report::NotStarted(error), until)),
             Ok(Event::Alone) => {
                 let grace = until.kill.saturating_sub(until.term);
                 until = Until { term: Duration::ZERO, kill: until.kill.min(now + grace) };
             }
-            Ok(Event::Ended(status)) => return Ok((status, asked, until)),
+            Ok(Event::Ended(status)) => return Ok((Report::Ended { status, asked }, until)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 signal(group, Signal::KILL);

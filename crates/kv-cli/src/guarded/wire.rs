@@ -65,11 +65,18 @@ impl Until {
     }
 }
 
+/// The line by which the program has the command begin, which it knows of then.
+pub(super) const BEGIN: &str = "begin";
+
 /// A message of the reaper to the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Report {
-    /// The command runs, in a process group of this number.
-    Started(i32),
+    /// The command is ready, in a process group of this number, and waits for the word to begin.
+    Ready(i32),
+    /// It runs.
+    Started,
+    /// It was stopped by this signal; if it had the terminal, the program has that.
+    Stopped(i32),
     /// It could not be started, for this error of the system.
     NotStarted(i32),
     /// The reaper has asked it to end.
@@ -83,7 +90,9 @@ pub(super) enum Report {
 impl Report {
     pub(super) fn line(self) -> String {
         match self {
-            Self::Started(group) => format!("started {group}\n"),
+            Self::Ready(group) => format!("ready {group}\n"),
+            Self::Started => "started 0\n".to_owned(),
+            Self::Stopped(signal) => format!("stopped {signal}\n"),
             Self::NotStarted(error) => format!("not-started {error}\n"),
             Self::Asked => "asked 0\n".to_owned(),
             Self::Late => "late 0\n".to_owned(),
@@ -97,7 +106,9 @@ impl Report {
         let number = number.parse().ok()?;
         let ended = |asked| Self::Ended { status: ExitStatus::from_raw(number), asked };
         Some(match word {
-            "started" => Self::Started(number),
+            "ready" => Self::Ready(number),
+            "started" => Self::Started,
+            "stopped" => Self::Stopped(number),
             "not-started" => Self::NotStarted(number),
             "asked" => Self::Asked,
             "late" => Self::Late,
@@ -142,7 +153,9 @@ mod tests {
         assert_eq!(Until::of_line(until.line().trim_end()), Some(until));
         let killed = ExitStatus::from_raw(9);
         for report in [
-            Report::Started(4711),
+            Report::Ready(4711),
+            Report::Started,
+            Report::Stopped(20),
             Report::NotStarted(2),
             Report::Asked,
             Report::Late,
@@ -152,6 +165,7 @@ mod tests {
             assert_eq!(Report::of_line(report.line().trim_end()), Some(report));
         }
         assert_eq!(Report::of_line("nonsense"), None);
+        assert_eq!(Until::of_line(BEGIN), None);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use crate::program::Place;
 use serde_json::Value;
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 #[test]
 fn a_store_tells_of_itself() {
@@ -69,6 +72,23 @@ fn the_help_has_the_exit_codes() {
     let nothing = place.run::<&str>(&[]);
     assert_eq!((nothing.code, &*nothing.out), (2, ""));
     assert!(nothing.err.contains("Usage: kv"), "{nothing:?}");
+}
+
+/// The shortest of many is the program's own time, whatever else the machine does.
+#[test]
+fn the_program_is_there_at_once() {
+    let place = Place::new();
+    // Without optimisation it takes some times as long.
+    let most = Duration::from_millis(if cfg!(debug_assertions) { 60 } else { 10 });
+    for arguments in [&["--version"][..], &["help"], &["completions", "bash"]] {
+        let took = |_| {
+            let began = Instant::now();
+            place.ok(arguments);
+            began.elapsed()
+        };
+        let shortest = (0..25).map(took).min().unwrap();
+        assert!(shortest < most, "{arguments:?}: {shortest:?}");
+    }
 }
 
 #[test]

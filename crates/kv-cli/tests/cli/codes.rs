@@ -13,7 +13,9 @@ fn the_exit_codes_are_those_of_the_table() {
     let place = Place::redb();
     let version = place.ok(&["put", "a", "1"]);
     let version = version.trim_end();
-    fs::write(place.home().join("lines"), "{\"v\":1,\"key\":\"b\",\"value\":\"2\"}\n").unwrap();
+    let lines = "{\"v\":1,\"key\":\"b\",\"value\":\"2\"}\n{\"v\":1,\"exported\":1}\n";
+    fs::write(place.home().join("lines"), lines).unwrap();
+    fs::write(place.home().join("part"), &lines[..30]).unwrap();
     fs::write(place.home().join("refused"), "when a none\nput a 2\n").unwrap();
     fs::write(place.home().join("template"), "{{ get('none') }}").unwrap();
     place.ok(&["put", "pool/slots/0", "another's"]);
@@ -40,6 +42,8 @@ fn the_exit_codes_are_those_of_the_table() {
         (2, &["--store", "mysql://h", "ls"]),
         (2, &["--store", &missing, "ls"]),
         (2, &["check", "dir:none", "dir:none"]),
+        (2, &["import", "part"]),
+        (2, &["apply", "lines", "--partial", "--delete"]),
         (2, &["lock", "l", "--ttl", "1s", "--grace", "1s", "--", "true"]),
         (3, &["cas", "a", "none", "2"]),
         (3, &["cas", "a", "1000000", "2"]),
@@ -89,7 +93,7 @@ fn a_failure_behind_something_that_was_done_is_a_code_of_its_own() {
             && (ended.err.contains("done before") || ended.err.contains("\"partly\":true"));
         assert!(ended.code == 8 && is_told, "{arguments:?}: {ended:?}");
     }
-    assert_eq!(place.ok(&["ls"]), "b\nc\nx\ny\n");
+    assert_eq!(place.ok(&["ls"]), "b\nc\nleader/\nx\ny\n");
     let nothing = Ended::of(place.command(&["get", "b"]).stdout(full()).output().unwrap());
     assert_eq!(nothing.code, 4, "{nothing:?}");
     let object = place.command(&["--json", "put", "b", "2"]).stdout(full()).output().unwrap();
@@ -103,7 +107,7 @@ fn a_copy_that_failed_on_its_way_does_not_say_that_nothing_happened() {
     let long = "n".repeat(300);
     let line = |key: &str| format!("{{\"v\":1,\"key\":{key:?},\"value\":\"1\"}}\n");
     fs::write(place.home().join("lines"), format!("{}{}", line("a"), line(&long))).unwrap();
-    place.ok(&["import", "lines"]);
+    place.ok(&["import", "lines", "--partial"]);
     let from = place.url("app");
     let partly = place.run(&["copy", &from, "dir:copy"]);
     assert_eq!(

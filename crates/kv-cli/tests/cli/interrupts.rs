@@ -56,7 +56,7 @@ fn a_reader_that_leaves_ends_every_command_that_prints_much() {
     let place = Place::redb();
     let line = |n| format!("{{\"v\":1,\"key\":\"many/{n:06}\",\"value\":\"{}\"}}\n", "x".repeat(100));
     fs::write(place.home().join("lines"), (0..2000).map(line).collect::<String>()).unwrap();
-    place.ok(&["import", "lines"]);
+    place.ok(&["import", "lines", "--partial"]);
     for arguments in
         [&["export"][..], &["ls", "-rl"], &["ls", "--json", "-r"], &["tree"], &["watch", "-r", "/"]]
     {

@@ -4,7 +4,7 @@ use crate::program::{Ended, Place, end, line, until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -163,12 +163,58 @@ fn the_file_of_a_lock_is_for_one_program_at_a_time() {
     let mut lock =
         place.command(&["lock", "a", "--", "sh", "-c", script]).stdin(Stdio::piped()).spawn().unwrap();
     assert_eq!(line(&mut lock), "ready");
-    let second = place.run(&["lock", "a", "--timeout", "100ms", "--", "true"]);
+    let second = place.run(&["get", "a", "--timeout", "100ms"]);
     assert_eq!(second.code, 5, "{second:?}");
     assert!(second.err.contains("is open in another process"), "{second:?}");
     lock.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert_eq!(end(lock).code, 0);
     assert_eq!(place.run(&["lock", "a", "--", "true"]).code, 0);
+}
+
+/// As `cron` starts one while the last one runs, where no store is named and where a file is.
+#[test]
+fn a_lock_in_a_file_that_another_has_open_is_waited_for_or_not_got() {
+    for place in [Place::new(), Place::redb()] {
+        let script = "echo ready; read line; echo ended";
+        let mut lock = place.command(&["lock", "job", "--", "sh", "-c", script]);
+        let mut lock = lock.stdin(Stdio::piped()).spawn().unwrap();
+        assert_eq!(line(&mut lock), "ready");
+        for arguments in [
+            &["lock", "job", "--try"][..],
+            &["lock", "job", "--within", "100ms"],
+            &["semaphore", "job", "1", "--try"],
+        ] {
+            let began = Instant::now();
+            let second = place.run(&[arguments, &["--", "echo", "both"]].concat());
+            assert_eq!((second.code, &*second.out), (1, ""), "{arguments:?}: {second:?}");
+            assert!(
+                second.err.starts_with("kv: not got: ") && second.err.contains("open in another process")
+            );
+            assert!(began.elapsed() < Duration::from_secs(4), "as long as a request waits: {second:?}");
+        }
+        let told =
+            place.run(&["--json", "lock", "job", "--within", "300ms", "--timeout", "50ms", "--", "true"]);
+        let (begin, end_of_it) = told.err.split_once('\n').unwrap();
+        assert!(begin.starts_with("{\"v\":1,\"outage\":\"begun\",\"message\":\"it waits: "), "{told:?}");
+        assert!(end_of_it.starts_with("{\"v\":1,\"error\":\"no\",\"message\":\"not got: "), "{told:?}");
+        // It waits beyond the time of a request, and says for what.
+        let waits = ["lock", "job", "--timeout", "50ms", "--", "echo", "second"];
+        let mut waits = place.command(&waits).spawn().unwrap();
+        let mut elects =
+            place.command(&["elect", "job", "--timeout", "50ms", "--", "echo", "led"]).spawn().unwrap();
+        for waits in [&mut waits, &mut elects] {
+            let mut words = String::new();
+            BufReader::new(waits.stderr.as_mut().unwrap()).read_line(&mut words).unwrap();
+            assert!(words.starts_with("kv: it waits: ") && words.contains("another process"), "{words}");
+        }
+        lock.stdin.take().unwrap().write_all(b"\n").unwrap();
+        assert_eq!((line(&mut lock), end(lock).code), ("ended".to_owned(), 0));
+        for (waits, out) in [(waits, "second\n"), (elects, "led\n")] {
+            let ended = end(waits);
+            assert_eq!((ended.code, &*ended.out), (0, out), "{ended:?}");
+            assert!(ended.err.starts_with("kv: the wait is over, which lasted "), "{ended:?}");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod about;
 mod codes;
+mod elections;
 mod folders;
 #[cfg(feature = "redis")]
 mod foreign;
@@ -17,11 +18,14 @@ mod outages;
 mod output;
 mod permits;
 mod program;
+mod reapers;
 #[cfg(feature = "redis")]
 mod redis;
 mod renders;
 mod runs;
+mod status;
 mod stores;
+mod terminals;
 mod transfer;
 mod ui;
 mod watches;

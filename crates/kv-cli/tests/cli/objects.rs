@@ -42,7 +42,11 @@ fn check(command: &str, printed: &str) -> usize {
 fn every_object_is_one_line_with_fields_that_are_documented() {
     let place = Place::redb();
     let url = place.url("app");
-    fs::write(place.home().join("lines"), "{\"v\":1,\"key\":\"b\",\"base64\":\"/w==\"}\n").unwrap();
+    fs::write(
+        place.home().join("lines"),
+        "{\"v\":1,\"key\":\"b\",\"base64\":\"/w==\"}\n{\"v\":1,\"exported\":1}\n",
+    )
+    .unwrap();
     fs::write(place.home().join("txn"), "put c 3\ndelete d\n").unwrap();
     fs::write(place.home().join("refused"), "when c none\nput c 4\n").unwrap();
     fs::write(place.home().join("template"), "{{ get('a') }}").unwrap();
@@ -66,7 +70,7 @@ fn every_object_is_one_line_with_fields_that_are_documented() {
         (&["holder", "leader"], 1, 1),
         (&["break", "leader", "--token", "1"], 1, 1),
         (&["locks"], 0, 0),
-        (&["export"], 0, 3),
+        (&["export"], 0, 4),
         (&["diff", "lines"], 1, 2),
         (&["import", "lines", "-v"], 0, 2),
         (&["apply", "lines", "-n", "--delete"], 0, 2),
@@ -75,6 +79,7 @@ fn every_object_is_one_line_with_fields_that_are_documented() {
         (&["check", &url, "dir:files"], 0, 1),
         (&["render", "template", "conf", "-n"], 1, 1),
         (&["doctor", "--write"], 0, 6),
+        (&["config", "status", "none", "-v"], 1, 1),
         (&["health"], 0, 1),
         (&["capabilities"], 0, 1),
         (&["delete", "a"], 0, 1),

@@ -10,6 +10,7 @@ use std::{
         net::UnixListener,
         process::CommandExt,
     },
+    process::Stdio,
 };
 
 /// Makes a place with two nodes and a template for them.
@@ -222,4 +223,88 @@ fn a_file_whose_owner_cannot_be_kept_is_said() {
     assert!(ended.err.starts_with("kv: conf now belongs to this user, since "), "{ended:?}");
     assert_eq!(fs::metadata(&file).unwrap().uid(), somebody);
     assert_eq!(fs::read_to_string(&file).unwrap(), "new\n");
+}
+
+#[test]
+fn a_file_can_be_given_to_others() {
+    let place = filled();
+    let file = place.home().join("conf");
+    let render =
+        |owner: &str| place.run(&["render", "-d", "app", "template", "conf", "--once", "--owner", owner]);
+    for wrong in ["no such user", ":no such group", ":", ""] {
+        let ended = render(wrong);
+        assert_eq!((ended.code, &*ended.out), (2, ""), "{wrong}: {ended:?}");
+    }
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let ended = render(&format!("{uid}:{gid}"));
+    assert_eq!((ended.code, &*ended.err), (0, ""), "{ended:?}");
+    let owner = || fs::metadata(&file).map(|file| (file.uid(), file.gid())).unwrap();
+    assert_eq!(owner(), (uid, gid));
+    // Who is not the system's administrator gives nothing away.
+    if !rustix::process::geteuid().is_root() {
+        let ended = render("0");
+        assert!(ended.code == 4 && ended.err.contains("cannot be given"), "{ended:?}");
+        return;
+    }
+    for (given, then) in [("65534", (65_534, gid)), (":65533", (65_534, 65_533)), ("root:0", (0, 0))] {
+        let ended = render(given);
+        assert_eq!((ended.code, &*ended.err, owner()), (0, "", then), "{given}: {ended:?}");
+        // So it is with one that is written anew.
+        fs::write(&file, "old").unwrap();
+        assert_eq!((render(given).code, owner()), (0, then), "{given}");
+    }
+}
+
+#[test]
+fn the_first_file_waits_for_quiet_as_the_later_ones_do() {
+    let place = filled();
+    place.ok(&["put", "app/nodes/2", "10.0.0.2", "--ttl", "2s"]);
+    let arguments = ["render", "-d", "app", "template", "conf", "--quiet", "4s", "--reload", "cat {}"];
+    let mut render = place.command(&arguments).spawn().unwrap();
+    // The second node goes in that time.
+    assert_eq!(format!("{}\n", line(&mut render)), ONE);
+    kill_process(Pid::from_child(&render), Signal::TERM).unwrap();
+    assert_eq!(
+        (end(render).out, fs::read_to_string(place.home().join("conf")).unwrap()),
+        (String::new(), ONE.into())
+    );
+}
+
+#[test]
+fn a_start_without_the_store_takes_what_it_had_last() {
+    let place = filled();
+    let file = place.home().join("conf");
+    let arguments = ["render", "-d", "app", "template", "conf", "--timeout", "100ms", "--state", "state"];
+    let once = [&arguments[..], &["--once"]].concat();
+    place.ok(&once);
+    let state = fs::metadata(place.home().join("state")).unwrap();
+    assert_eq!(state.permissions().mode() & 0o7777, 0o600, "it may hold secrets");
+    fs::remove_file(&file).unwrap();
+    place.ok(&["delete", "app/nodes/2"]);
+
+    // Another process has the store.
+    let mut holds = place.command(&["lock", "a", "--", "sh", "-c", "echo held; read line"]);
+    let mut holds = holds.stdin(Stdio::piped()).spawn().unwrap();
+    assert_eq!(line(&mut holds), "held");
+    let began = place.run(&once);
+    assert_eq!((began.code, &*began.out), (0, ""), "{began:?}");
+    assert!(began.err.contains("what it had at the last rendering is taken"), "{began:?}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), BOTH);
+    // What was cut is not taken, and without it there is nothing.
+    let whole = fs::read_to_string(place.home().join("state")).unwrap();
+    fs::write(place.home().join("part"), whole.rsplit_once("{").unwrap().0).unwrap();
+    for state in ["part", "none"] {
+        let ended = place.run(&[&once[..once.len() - 2], &[state, "--once"]].concat());
+        assert!(ended.code == 5 && ended.err.contains("in another process"), "{state}: {ended:?}");
+    }
+
+    fs::remove_file(&file).unwrap();
+    let mut render = place.command(&[&arguments[..], &["--reload", "cat {}"]].concat()).spawn().unwrap();
+    assert_eq!(format!("{}\n{}\n", line(&mut render), line(&mut render)), BOTH);
+    // When the store is there, so is what it has.
+    drop(holds.stdin.take());
+    assert_eq!(format!("{}\n", line(&mut render)), ONE);
+    kill_process(Pid::from_child(&render), Signal::TERM).unwrap();
+    end(render);
+    end(holds);
 }

@@ -1,12 +1,16 @@
 //! `export`, `import`, `apply`, `diff`, `copy`, `sync`, `check`.
 
 use crate::program::{Ended, Place};
-use std::fs::{self, File};
+use std::{
+    fs::{self, File},
+    io::Read,
+};
 
 const LINES: &str = "\
 {\"v\":1,\"key\":\"app/a\",\"value\":\"1\"}
 {\"v\":1,\"key\":\"app/b\",\"base64\":\"/wA=\"}
 {\"v\":1,\"key\":\"z\",\"value\":\"\"}
+{\"v\":1,\"exported\":3}
 ";
 
 /// Makes a place with the keys of `LINES`, in the store and in the file `lines`.
@@ -22,7 +26,8 @@ fn filled() -> Place {
 fn what_is_exported_is_imported_as_it_was() {
     let place = filled();
     assert_eq!(place.ok(&["export"]), LINES);
-    let part = "{\"v\":1,\"key\":\"a\",\"value\":\"1\"}\n{\"v\":1,\"key\":\"b\",\"base64\":\"/wA=\"}\n";
+    let part = "{\"v\":1,\"key\":\"a\",\"value\":\"1\"}\n{\"v\":1,\"key\":\"b\",\"base64\":\"/wA=\"}\n\
+                {\"v\":1,\"exported\":2}\n";
     assert_eq!(place.ok(&["export", "-d", "app"]), part);
     let again = Ended::of(place.run_with(&["import"], LINES.as_bytes()));
     assert_eq!(again.out, "created 0, replaced 0, deleted 0; 3 were the same; 0 differ now\n");
@@ -48,6 +53,56 @@ fn lines_that_are_wrong_write_nothing() {
     }
     assert_eq!(place.run(&["import", "nothing"]).code, 4);
     assert_eq!(place.ok(&["ls"]), "");
+}
+
+#[test]
+fn a_part_of_an_export_is_refused_unless_a_part_will_do() {
+    let place = filled();
+    let two = LINES.match_indices('\n').nth(1).unwrap().0 + 1;
+    for (cut, why) in [
+        (two, "behind line 2: the last line is missing"),
+        (two + 20, "line 3: it has no end"),
+        (0, "behind line 0: the last line is missing"),
+    ] {
+        fs::write(place.home().join("part"), &LINES[..cut]).unwrap();
+        for arguments in [&["import", "part"][..], &["apply", "part", "--delete"], &["diff", "part"]] {
+            let refused = place.run(arguments);
+            assert_eq!((refused.code, &*refused.out), (2, ""), "{arguments:?}: {refused:?}");
+            let told = refused.err.strip_prefix(&format!("kv: part, {why}; ")).unwrap();
+            assert!(told.contains("--partial") && told.contains("{\"v\":1,\"exported\":3}"), "{refused:?}");
+        }
+    }
+    fs::write(place.home().join("part"), &LINES[..two]).unwrap();
+    assert_eq!(place.ok(&["diff", "lines"]), "0 differ, 3 are the same\n");
+    place.ok(&["delete", "-r", "app"]);
+    let told = "created 2, replaced 0, deleted 0; 0 were the same; 0 differ now\n";
+    assert_eq!(place.ok(&["import", "part", "--partial"]), told);
+    // What is missing in a part is not to be deleted.
+    let refused = place.run(&["apply", "part", "--partial", "--delete"]);
+    assert!(refused.code == 2 && refused.err.contains("would delete"), "{refused:?}");
+    assert_eq!(place.ok(&["ls", "-r"]), "app/a\napp/b\nz\n");
+    fs::write(place.home().join("part"), &LINES[..two + 20]).unwrap();
+    let torn = place.run(&["import", "part", "--partial"]);
+    let told = "created 0, replaced 0, deleted 0; 2 were the same; 0 differ now\n";
+    assert_eq!((torn.code, &*torn.out), (0, told), "{torn:?}");
+    assert_eq!(torn.err, "kv: part, line 3: it has no end; what is whole is taken\n");
+}
+
+#[test]
+fn an_export_whose_pipe_breaks_is_no_whole_one() {
+    let place = Place::redb();
+    let line = |n| format!("{{\"v\":1,\"key\":\"many/{n:06}\",\"value\":\"{}\"}}\n", "x".repeat(100));
+    let lines = (0..2000).map(line).collect::<String>();
+    place.run_with(&["import", "--partial"], lines.as_bytes());
+    let mut export = place.command(&["export"]).spawn().unwrap();
+    let mut part = vec![0; 100_000];
+    export.stdout.take().unwrap().read_exact(&mut part).unwrap();
+    assert_eq!(export.wait().unwrap().code(), Some(141));
+    let refused = Ended::of(place.run_with(&["import"], &part));
+    assert!(refused.code == 2 && refused.err.contains("it has no end"), "{refused:?}");
+    let whole = place.ok(&["export"]);
+    assert!(whole.ends_with("{\"v\":1,\"exported\":2000}\n"));
+    assert_eq!(Ended::of(place.run_with(&["diff"], whole.as_bytes())).code, 0);
 }
 
 #[test]
@@ -124,7 +179,7 @@ fn a_store_is_copied_synced_and_checked() {
 fn many_keys_go_over() {
     let place = Place::redb();
     let line = |n| format!("{{\"v\":1,\"key\":\"many/{n:05}\",\"value\":\"{n}\"}}\n");
-    let lines: String = (0..5000).map(line).collect();
+    let lines = format!("{}{{\"v\":1,\"exported\":5000}}\n", (0..5000).map(line).collect::<String>());
     fs::write(place.home().join("lines"), &lines).unwrap();
     let told = "created 5000, replaced 0, deleted 0; 0 were the same; 0 differ now\n";
     assert_eq!(place.ok(&["import", "lines"]), told);
@@ -153,7 +208,7 @@ fn a_place_that_is_the_other_or_lies_in_it_is_refused() {
     place.ok(&["copy", &whole, "dir:copy"]);
     assert_eq!(place.run(&["copy", "dir:copy", "dir:copy/inside"]).code, 2);
     assert_eq!(place.run(&["check", &part, &whole]).code, 1, "looking harms nobody");
-    assert_eq!(place.ok(&["export"]).lines().count(), 5);
+    assert_eq!(place.ok(&["export"]).lines().count(), 6);
 }
 
 #[test]
