@@ -31,17 +31,28 @@ fn commands() -> Result<BTreeSet<String>, Failure> {
 }
 
 /// Returns everything on the server, except for the numbers given: one more of them changes
-/// nothing.
-async fn all(resp: &mut Resp) -> Result<BTreeMap<String, Reply>, Failure> {
+/// nothing. Hashes and sets are taken by their members, which the server dumps in an order that may change.
+async fn all(resp: &mut Resp) -> Result<BTreeMap<String, String>, Failure> {
     let mut all = BTreeMap::new();
     for name in resp.say("KEYS *").await?.list() {
         let name = name.text();
-        if !name.ends_with(".kv/clock") {
-            match resp.ask(&[b"DUMP", name.as_bytes()]).await? {
-                Reply::Nothing => {} // it has ended since it was listed
-                dump => drop(all.insert(name, dump)),
-            }
+        if name.ends_with(".kv/clock") {
+            continue;
         }
+        let (command, parts): (&[u8], _) = match &*resp.ask(&[b"TYPE", name.as_bytes()]).await?.text() {
+            "none" => continue, // it has ended since it was listed
+            "hash" => (b"HGETALL", 2),
+            "set" => (b"SMEMBERS", 1),
+            _ => (b"DUMP", 1),
+        };
+        let content = match resp.ask(&[command, name.as_bytes()]).await? {
+            Reply::List(list) => {
+                let members: BTreeSet<_> = list.chunks(parts).map(|member| format!("{member:?}")).collect();
+                format!("{members:?}")
+            }
+            dump => format!("{dump:?}"),
+        };
+        all.insert(name, content);
     }
     Ok(all)
 }

@@ -50,5 +50,5 @@ scripts! {
     READ: "../lua/common.lua", "../lua/read.lua";
     SESSION: "../lua/common.lua", "../lua/line.lua", "../lua/session.lua";
     VALUE: "../lua/common.lua", "../lua/line.lua", "../lua/value.lua";
-    WRITE: "../lua/common.lua", "../lua/write.lua";
+    WRITE: "../lua/usual.lua", "../lua/common.lua", "../lua/write.lua";
 }

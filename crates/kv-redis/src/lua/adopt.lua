@@ -3,7 +3,9 @@
 -- same nonce, and the number of keys that were looked at: fewer than asked for where values are
 -- large, for they take time.
 look()
-may_write({ { 'ZSCORE', index, '' }, { 'PTTL', prefix } })
+may_write()
+may('ZSCORE', index, '')
+may('PTTL', prefix)
 local count, looked, bytes, number = 0, 0, 0, nil
 for at = 3, #ARGV do
     local name, key = KEYS[at + 2], ARGV[at]

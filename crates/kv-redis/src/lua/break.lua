@@ -4,7 +4,8 @@
 local queue, brought, lock = KEYS[5], KEYS[6], ARGV[2]
 local is_line = has(queue, 'zset')
 has(brought, 'hash')
-may_write({ { 'PTTL', own } })
+may_write()
+may('PTTL', own)
 if not is_line then return 0 end
 local first, number = found_in_front(lock)
 if not first or text(number) ~= ARGV[3] then return 0 end

@@ -21,6 +21,10 @@ end
 -- The greatest number: up to here Lua counts by ones.
 local greatest = 9007199254740991
 local kept = 2592000000
+-- Up to here a number is believed to be one that we gave, under a clock that was set back since:
+-- ten years ahead of the clock. A server may begin with a clock that stands at its first second;
+-- there it is ten years ahead of 2026.
+local believed = math.min(greatest, math.max(micros, 1767225600000000) + 315360000000000)
 
 local function text(number) return string.format('%.0f', number) end
 
@@ -44,34 +48,37 @@ local function look()
     has(ends, 'zset')
 end
 
--- Refuses unless the user may run all these commands.
-local function may(commands)
-    for _, command in ipairs(commands) do
-        if not redis.acl_check_cmd(unpack(command)) then
-            local rights = '~' .. prefix .. '* &' .. prefix .. '* +@all -@dangerous'
-            error({ err = 'NOPERM the user lacks the right to ' .. command[1] .. '; give it ' .. rights })
-        end
-    end
+-- Refuses unless the user may run this command.
+local function may(command, ...)
+    if redis.acl_check_cmd(command, ...) then return end
+    local rights = '~' .. prefix .. '* &' .. prefix .. '* +@all -@dangerous'
+    error({ err = 'NOPERM the user lacks the right to ' .. command .. '; give it ' .. rights })
 end
 
--- Refuses unless the user has the rights for every command that a script runs from its first
--- change on: those of all writing scripts, and `more`. For what a script has done is not undone
--- when it is stopped half-way.
-local function may_write(more)
-    may({
-        { 'SET', clock, '' }, { 'PEXPIRE', clock, '1' }, { 'HSET', meta, '', '' }, { 'HDEL', meta, '' },
-        { 'HEXISTS', meta, '' }, { 'HGET', meta, '' }, { 'ZADD', index, '0', '' }, { 'ZREM', index, '' },
-        { 'SADD', own, '' }, { 'SREM', own, '' }, { 'UNLINK', prefix }, { 'PUBSUB', 'SHARDNUMSUB', on },
-        { 'SPUBLISH', on, '' },
-    })
-    may(more or {})
+-- Refuses unless the user has the rights for every command that a writing script runs from its
+-- first change on: these, and those that the script itself asks for. For what a script has done is
+-- not undone when it is stopped half-way.
+local function may_write()
+    may('SET', clock, '')
+    may('PEXPIRE', clock, '1')
+    may('HSET', meta, '', '')
+    may('HDEL', meta, '')
+    may('HEXISTS', meta, '')
+    may('HGET', meta, '')
+    may('ZADD', index, '0', '')
+    may('ZREM', index, '')
+    may('SADD', own, '')
+    may('SREM', own, '')
+    may('UNLINK', prefix)
+    may('PUBSUB', 'SHARDNUMSUB', on)
+    may('SPUBLISH', on, '')
 end
 
 -- A number above all before: of this server, and of another whose clock agrees.
 local function next_number()
     local last = has(clock, 'string') and call('GET', clock) or '0'
     local number = #last <= 16 and string.find(last, '^%d+$') and tonumber(last)
-    if not number or number >= greatest then
+    if not number or number >= believed then
         damaged(clock, 'is ' .. string.sub(last, 1, 40) .. ', a number that we never give')
     end
     return math.max(number + 1, micros)
@@ -94,7 +101,7 @@ end
 local function recorded()
     local last = pcall_server('GET', clock)
     local is_text = type(last) == 'string' and #last <= 16 and string.find(last, '^%d+$')
-    return is_text and tonumber(last) < greatest and last or nil, last ~= false
+    return is_text and tonumber(last) < believed and last or nil, last ~= false
 end
 
 -- The last number given, for reads: everything that a read sees has this number at most. 0 where

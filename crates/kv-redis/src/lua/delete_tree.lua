@@ -1,6 +1,7 @@
 -- Deletes a batch of the keys below a directory. ARGV: prefix, the bounds, nonce, the most keys.
 look()
-may_write({ { 'ZREMRANGEBYLEX', index, '-', '-' } })
+may_write()
+may('ZREMRANGEBYLEX', index, '-', '-')
 local keys = call('ZRANGEBYLEX', index, ARGV[2], ARGV[3], 'LIMIT', 0, tonumber(ARGV[5]))
 if #keys == 0 then return { 0, 0 } end
 local names, lives, ended = {}, {}, {}

@@ -7,7 +7,8 @@ has(brought, 'hash')
 local is_open = has(session, 'hash')
 found_in_front(lock)
 next_number()
-may_write({ { 'PTTL', own } })
+may_write()
+may('PTTL', own)
 if call('EXISTS', own .. 'gone/' .. contender) == 1 then return { 'gone' } end
 if not is_open and ARGV[5] ~= '1' then return { 'over' } end
 local first, token = front(lock), call('ZSCORE', queue, contender)

@@ -44,7 +44,8 @@ look()
 if order == 'renew' then
     -- ARGV: the TTL, the moment that the first step of this renewal answered, where to go on.
     if not has(lease, 'set') then return false end
-    may({ { 'PEXPIREAT', own, '1' }, { 'ZADD', ends, '0', '' } })
+    may('PEXPIREAT', own, '1')
+    may('ZADD', ends, '0', '')
     local till, cursor = ARGV[4], ARGV[5]
     if till == '' then
         till = text(millis + tonumber(ARGV[3]))
@@ -72,10 +73,14 @@ end
 
 -- ARGV: nonce. Answers whether the lease was there, and whether there is more to do.
 if not has(lease, 'set') and not has(ending, 'set') then return { 0, 0 } end
-may_write({
-    { 'RENAME', own, own }, { 'SPOP', own, '1' }, { 'EXISTS', own }, { 'HMGET', meta, '' }, { 'ZMSCORE', ends, '' },
-    { 'PEXPIRETIME', prefix }, { 'TYPE', prefix },
-})
+may_write()
+may('RENAME', own, own)
+may('SPOP', own, '1')
+may('EXISTS', own)
+may('HMGET', meta, '')
+may('ZMSCORE', ends, '')
+may('PEXPIRETIME', prefix)
+may('TYPE', prefix)
 local number = tick(true)
 -- From here on no key can be put under the lease.
 if call('EXISTS', lease) == 1 then call('RENAME', lease, ending) end

@@ -4,7 +4,8 @@
 local queue, brought, session, lock, contender = KEYS[5], KEYS[6], KEYS[7], ARGV[2], ARGV[3]
 local is_line, is_open = has(queue, 'zset'), has(session, 'hash')
 has(brought, 'hash')
-may_write({ { 'PTTL', own } })
+may_write()
+may('PTTL', own)
 make_room()
 local first = is_line and front(lock)
 local number = first and call('ZSCORE', queue, contender)

@@ -7,10 +7,13 @@
 local session, ttl = KEYS[5], tonumber(ARGV[3])
 if not has(session, 'hash') then return false end
 if ARGV[2] == 'end' then
-    may_write({
-        { 'PTTL', own }, { 'HSCAN', own, '0' }, { 'ZSCORE', own, '' }, { 'ZRANK', own, '' }, { 'ZRANGE', own, '0', '0' },
-        { 'EXISTS', own },
-    })
+    may_write()
+    may('PTTL', own)
+    may('HSCAN', own, '0')
+    may('ZSCORE', own, '')
+    may('ZRANK', own, '')
+    may('ZRANGE', own, '0', '0')
+    may('EXISTS', own)
 end
 call('PEXPIRE', session, ttl)
 local found = call('HSCAN', session, ARGV[4], 'COUNT', 100)

@@ -3,7 +3,8 @@
 local brought, lock, contender = KEYS[6], ARGV[2], ARGV[3]
 local is_line, is_open = has(KEYS[5], 'zset'), has(KEYS[7], 'hash')
 has(brought, 'hash')
-may_write({ { 'PTTL', own } })
+may_write()
+may('PTTL', own)
 if not is_line or not is_open then return 0 end
 local first, number = found_in_front(lock)
 if first ~= contender or text(number) ~= ARGV[4] then return 0 end

@@ -3,8 +3,13 @@
 -- order.
 local nonce, conditions = ARGV[2], tonumber(ARGV[3])
 local at, name_at = 3, 4
--- The most keys of a lease.
+-- The most keys of a lease: a renewal goes through all of them, and has a quarter of the TTL for
+-- that. So there are five keys for each millisecond of the TTL, which the lease's id ends in.
 local most_leased = 200000
+local function most_under(id)
+    local ttl = string.match(id, '%-(%d+)$')
+    return ttl and math.min(5 * tonumber(ttl), most_leased) or most_leased
+end
 local function argument() at = at + 1; return ARGV[at] end
 local function name() name_at = name_at + 1; return KEYS[name_at] end
 look()
@@ -49,7 +54,8 @@ while at < #ARGV do
             local is_new = 1 - call('SISMEMBER', lease, write.key)
             leased[lease] = (leased[lease] or call('SCARD', lease)) + is_new
             -- A lease has an empty name besides its keys.
-            if leased[lease] > most_leased + 1 then return { 'many' } end
+            local most = most_under(write.lease)
+            if leased[lease] > most + 1 then return { 'many', most } end
         elseif write.ttl ~= '' then
             write.ends = millis + tonumber(write.ttl)
         end
