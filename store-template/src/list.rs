@@ -25,9 +25,9 @@ pub(crate) async fn get(core: &Core, key: &Key, options: &ReadOptions) -> Result
 }
 
 /// Returns a page of what lies below the directory.
-// DECIDE: where your server can seek by name, fetch one page from `from` on (`Page::place`), with
-// the limit, and without values where `keys_only` says so. Where it answers with all names at
-// once, `Page::select` is enough.
+// DECIDE: where your server can seek by name, fetch one page from the name on that `Page::seek`
+// says, with the limit, and without values where `keys_only` says so; `Page::behind` is the cursor
+// of the next page. Where it answers with all names at once, `Page::select` is enough.
 pub(crate) async fn list(
     core: &Core,
     directory: &Directory,

@@ -79,7 +79,41 @@ impl Store for Template {
         self.0.tasks.finish().await
     }
 
-    // DECIDE: what else your server does better than the provided methods: several keys in one
-    // request (`get_many`), `exists` without the value, `delete_tree` in one step, `transact`,
-    // `lease` and `health`.
+    // DECIDE: what else your server does better than the provided methods, or at all. Each of these
+    // calls its room, as the others do; what you leave out stays `Unsupported`, or is made of the
+    // methods above.
+    //
+    // Several keys in one request:
+    // async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>>
+    //
+    // Without reading the value:
+    // async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool>
+    //
+    // In one step, or in large batches:
+    // async fn delete_tree(
+    //     &self,
+    //     directory: &Directory,
+    //     from: Option<&Cursor>,
+    //     options: &WriteOptions,
+    // ) -> Result<Batch>
+    //
+    // Conditions and writes, all or nothing (`max_txn_ops`, `max_txn_bytes`):
+    // async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision>
+    //
+    // A life that keys share, in a room `lease` (`Capabilities::lease`):
+    // async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased>
+    //
+    // The locks that are held (`Locking::lists`):
+    // async fn locks(
+    //     &self,
+    //     directory: &Directory,
+    //     from: Option<&Cursor>,
+    //     options: &ReadOptions,
+    // ) -> Result<LockPage>
+    //
+    // Only where names of other tools have to be noted before they are listed (`foreign_keys`):
+    // async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64>
+    //
+    // One read that needs the quorum, and what the server is (`Capabilities::health`):
+    // async fn health(&self, options: &ReadOptions) -> Result<Health>
 }

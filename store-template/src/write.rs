@@ -18,9 +18,7 @@ pub(crate) async fn put(
     expect: Expect,
     options: &PutOptions,
 ) -> Result<Written> {
-    let range = core.capabilities.ttl.as_ref().zip(options.ttl);
-    let ttl = range.map(|(range, ttl)| range.grant(ttl)).transpose()?;
-    let name = core.names.name(key);
+    let (name, ttl) = (core.names.name(key), options.ttl);
     let put = |server: &Server| server.write(&name, Some((value.clone(), ttl)), |found| expect.check(found));
     match core.send(RetrySafety::Write, options.deadline, put).await?? {
         Some(number) => Ok(Written::new(Version::new(number, 0), ttl)),

@@ -49,7 +49,7 @@
 //! cluster under fire, [`Mirror`] for what a watch tells. Some tests are the same on several
 //! servers, of which they take more than a harness gives: [`cluster`], [`partition`] and
 //! [`failover`], [`opening`], [`tls`], [`rights`], [`repeat`], [`requests`], [`crowds`] and
-//! [`leavings`].
+//! [`leavings`]. The layers of `kv-layers` are tried on each backend by [`towers`].
 
 mod another;
 mod base;
@@ -83,6 +83,7 @@ mod server;
 mod sites;
 pub mod tls;
 pub mod torture;
+pub mod towers;
 mod wait;
 
 pub use base::Base;

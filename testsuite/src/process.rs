@@ -152,6 +152,8 @@ impl Port {
 pub struct Daemon {
     command: Command,
     log: PathBuf,
+    /// The signal by which an operator ends the server.
+    ends_by: &'static str,
     process: Mutex<Option<Process>>,
 }
 
@@ -160,7 +162,15 @@ impl Daemon {
     /// `log`.
     #[must_use]
     pub fn new(command: Command, log: PathBuf) -> Self {
-        Self { command, log, process: Mutex::default() }
+        Self { command, log, ends_by: "TERM", process: Mutex::default() }
+    }
+
+    /// Has [`stop`](Self::stop) send this signal in place of `TERM`, for a server that an operator
+    /// ends in another way: `INT`, `QUIT`.
+    #[must_use]
+    pub fn ended_by(mut self, signal: &'static str) -> Self {
+        self.ends_by = signal;
+        self
     }
 
     /// Starts the server, unless it runs, and does not wait until it serves.
@@ -213,29 +223,47 @@ impl Daemon {
     pub fn stop(&self) {
         let process = self.process().take();
         if let Some(process) = process {
-            process.stop();
+            process.stop(self.ends_by);
         }
     }
 
-    /// Kills the server without warning; returns when it is gone.
+    /// Kills the server without warning, and the processes that it has started; returns when they
+    /// are gone.
     pub fn kill(&self) {
         let process = self.process().take();
+        let children = process.as_ref().map(|process| started_by(&process.server));
         drop(process);
+        for child in children.into_iter().flatten() {
+            tell(&child, "KILL");
+            stands_still(&child);
+        }
     }
 
-    /// Freezes the server; returns when it stands still. Where there is no `/proc`, returns when it
-    /// has been told to.
+    /// Freezes the server, and the processes that it has started; returns when they stand still.
+    /// Where there is no `/proc`, returns when the server alone has been told to.
     pub fn pause(&self) {
         if let Some(process) = self.process().as_mut() {
             process.signal("STOP");
             stands_still(&process.server);
+            // One that still runs may start others meanwhile.
+            loop {
+                let mut running = started_by(&process.server);
+                running.retain(|child| !is_still(child));
+                if running.is_empty() {
+                    break;
+                }
+                for child in running {
+                    tell(&child, "STOP");
+                    stands_still(&child);
+                }
+            }
         }
     }
 
     /// Ends a freeze; returns when the server may run.
     pub fn resume(&self) {
         if let Some(process) = self.process().as_mut() {
-            process.signal("CONT");
+            process.resume();
         }
     }
 
@@ -255,7 +283,8 @@ impl fmt::Debug for Daemon {
 
 /// The script of the keeper: starts the server and says its id, passes on signals whose names it
 /// reads and says so, and kills the server when its own input ends, which it does when our process
-/// dies. A server may refuse to end when asked: it is killed after ten seconds. What the server
+/// dies. A signal with a word behind it is to end the server, which may refuse: it is killed after
+/// ten seconds. What the server
 /// prints goes to the log, on either output. The keeper gets the log's name as its first argument,
 /// and the server's standard input as its own standard error, for it has no other descriptor left.
 const KEEPER: &str = r#"
@@ -265,9 +294,9 @@ shift
 pid=$!
 exec 2>>"$log"
 echo "$pid"
-while read -r signal; do
+while read -r signal ends; do
     kill -"$signal" "$pid"
-    if [ "$signal" = TERM ]; then
+    if [ "$ends" ]; then
         (exec >/dev/null; sleep 10 & trap 'kill $!' TERM; wait $! && kill -KILL "$pid") &
         wait "$pid"
         kill -TERM $! 2>/dev/null
@@ -320,9 +349,16 @@ impl Process {
         line
     }
 
-    fn stop(mut self) {
+    fn resume(&mut self) {
+        for child in started_by(&self.server) {
+            tell(&child, "CONT");
+        }
         self.signal("CONT");
-        self.order("TERM");
+    }
+
+    fn stop(mut self, signal: &str) {
+        self.resume();
+        self.order(&format!("{signal} ends"));
         self.keeper.wait().expect("a child of ours");
     }
 }
@@ -359,17 +395,43 @@ fn signal(child: &Child, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Sends a signal to a process that may be gone.
+fn tell(pid: &str, signal: &str) {
+    // It is nobody's child here, so that nobody can know better whether it is there.
+    let _ = Command::new("kill").args([&format!("-{signal}"), pid]).stderr(Stdio::null()).status();
+}
+
+/// Returns the processes that this one has started, and those that they have; none where there is
+/// no `/proc`.
+fn started_by(pid: &str) -> Vec<String> {
+    let all = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| {
+        let entry = entry.ok()?;
+        Some((entry.file_name().into_string().ok()?, Stat::read(&entry.path())?.parent))
+    });
+    let all: Vec<_> = all.collect();
+    let (mut found, mut at) = (vec![pid.to_owned()], 0);
+    while let Some(parent) = found.get(at).cloned() {
+        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(child, _)| child.clone()));
+        at += 1;
+    }
+    found.split_off(1)
+}
+
 /// Waits until a process stands still. A signal that has been sent is obeyed by each of its threads
 /// in its own time: one that runs on another core writes on.
 fn stands_still(pid: &str) {
-    let threads = Path::new("/proc").join(pid).join("task");
     let began = Instant::now();
+    while !is_still(pid) {
+        assert!(began.elapsed() < READY, "the process {pid} does not stand still");
+        std::thread::yield_now();
+    }
+}
+
+/// Tells whether a process is gone, or all of its threads stand still.
+fn is_still(pid: &str) -> bool {
     let is_still = |thread: io::Result<DirEntry>| {
         // One without a `stat` is gone.
         thread.ok().and_then(|thread| Stat::read(&thread.path())).is_none_or(|stat| stat.is_still())
     };
-    while fs::read_dir(&threads).is_ok_and(|mut all| !all.all(is_still)) {
-        assert!(began.elapsed() < READY, "{} does not stand still", threads.display());
-        std::thread::yield_now();
-    }
+    fs::read_dir(Path::new("/proc").join(pid).join("task")).map_or(true, |mut all| all.all(is_still))
 }

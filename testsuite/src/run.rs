@@ -1,7 +1,7 @@
 //! Runs cases, each in a task of its own, so that none takes another down.
 
 use crate::{Case, Ended, Harness, Trial, Verdict, sites::Sites};
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::join_all, stream};
 use kv_core::Capabilities;
 use std::{
     any::Any,
@@ -110,6 +110,16 @@ pub async fn run(harness: Arc<dyn Harness>, cases: &[Case], options: &Options) -
         .collect()
         .await;
     Ok(runner.report(results))
+}
+
+/// Runs cases on the servers of a run, those that take a server away beside the others.
+///
+/// # Errors
+/// Those of [`run`].
+pub(crate) async fn on(sites: Arc<Sites>, cases: &[Case], options: &Options) -> kv_core::Result<Report> {
+    let runner = Runner::new(sites, options.clone()).await?;
+    let outcomes = join_all(cases.iter().map(|case| runner.one(*case))).await;
+    Ok(runner.report(cases.iter().copied().zip(outcomes).collect()))
 }
 
 /// Runs cases on one backend, and holds what the runs share.

@@ -87,6 +87,32 @@ fn one_is_gone_when_the_call_returns() -> Result<(), Failure> {
     Ok(())
 }
 
+/// The shell that talks is a child of the server.
+const CHILD: &str = "(while :; do echo word; done) & while :; do sleep 1; done";
+
+#[test]
+fn the_children_of_one_are_frozen_and_killed_with_it() -> Result<(), Failure> {
+    let talker = Talker::start(CHILD)?;
+    talker.daemon.pause();
+    talker.is_silent()?;
+    talker.daemon.resume();
+    talker.says_more()?;
+    talker.daemon.kill();
+    talker.is_silent()
+}
+
+#[test]
+fn one_is_ended_by_the_signal_of_its_operators() -> Result<(), Failure> {
+    let talker = Talker::start("trap 'echo last; exit' USR1; trap '' TERM; while :; do echo word; done")?;
+    let Talker { daemon, log, _folder } = talker;
+    let daemon = daemon.ended_by("USR1");
+    let began = Instant::now();
+    daemon.stop();
+    assert!(began.elapsed() < Duration::from_secs(9), "it was killed, and not asked");
+    assert!(fs::read_to_string(&log)?.ends_with("last\n"));
+    Ok(())
+}
+
 #[test]
 fn one_reads_what_it_is_given_to_its_end() -> Result<(), Failure> {
     let folder = tempfile::tempdir()?;

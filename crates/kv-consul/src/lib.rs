@@ -10,7 +10,7 @@
 //! | TTL | a session whose end deletes its keys, a tenth longer than the TTL; puts of one TTL that follow each other closely share it |
 //! | lease | a session, kept alive |
 //! | list | one request for the whole directory; for immediate children the names of everything below it, then the values of the children |
-//! | delete_tree | a reading of the names, then one transaction that deletes the whole directory or, where a store's own keys lie in it, what is beside them |
+//! | delete_tree | a reading of the names, then their deletion, 64 in a transaction |
 //! | transact | one transaction |
 //! | watch | blocking queries, each shared by all watches of the same key or directory; they tell what differs from the answer before |
 //! | lock | one key for each contender, under a session that all locks of one TTL share; the contender created first holds the lock, and its `CreateIndex` is the fencing token; a name in the queue that is none of ours, or that no session holds, is no contender |
@@ -45,16 +45,18 @@
 //!   for one of ten thousand keys, and at most two seconds. So a directory that changes constantly
 //!   is read a third of the time at most; a watch tells the newest state of each key
 //!   ([`Watching::NewestState`](kv_core::Watching::NewestState)).
-//! * When a directory is deleted whole, the server does not wake the watches of a directory in it
-//!   from which something was deleted before: these watches tell the deletion within eleven
-//!   seconds.
+//! * When another tool deletes a directory whole (`consul kv delete -recurse`), the server does not
+//!   wake the watches of a directory in it from which something was deleted before: these watches
+//!   tell the deletion within eleven seconds.
 //! * The server goes on with a blocking query that was given up until the query has waited ten
 //!   seconds, and counts its connection meanwhile. So the poll of a watch that is dropped goes on
 //!   as long, unless the store is dropped or closed, and other watches of the same names share it.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no
-//!   keys. It counts nothing. What stores inside of the directory keep for themselves stays,
-//!   except a lock that is taken between the reading of the names and the deletion: that lock is
-//!   lost, and its fence refused.
+//!   keys, if they are text and the token may read them. It counts nothing, and what is written
+//!   meanwhile may stay. What stores inside of the directory keep for themselves stays, also what
+//!   they come to keep meanwhile: therefore no directory is deleted whole, by the beginning of its
+//!   names, and a directory of *n* names takes *n*/64 requests. A directory that takes longer than
+//!   half of a deadline is deleted in several batches, each of which reads the names anew.
 //! * A prefix is the directory of that name; `raw_prefix` takes bytes as they are, for trees that
 //!   exist already. A prefix begins with no slash and has no empty segment, none that is `.` and
 //!   none that is `..`: the path of no request can spell those.
@@ -122,7 +124,9 @@
 //!
 //! Something between us and an agent (a reverse proxy, an ingress, a portal) may answer in the
 //! agent's place. Only an answer with Consul's marks is believed: the index of what is there and
-//! of what is not, JSON of the right shape, the words of its refusals. Any other answer is
+//! of what is not, JSON of the right shape, the words of its refusals with a header of Consul's. An
+//! agent older than 1.9 has no such header on a refusal; there, the agent is asked for the leader
+//! before its refusal is believed. Any other answer is
 //! [`Unavailable`](kv_core::ErrorKind::Unavailable), or
 //! [`OutcomeUnknown`](kv_core::ErrorKind::OutcomeUnknown) for a write, and watches ride it out.
 //!

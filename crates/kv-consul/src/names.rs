@@ -126,17 +126,8 @@ fn is_id(id: &str) -> bool {
 /// Tells whether a name, behind the prefix of a store, is one that the library keeps for itself:
 /// for this store, or for one whose prefix lies inside of it.
 pub(crate) fn is_somebodys_own(name: &str) -> bool {
-    end_of_own(name).is_some()
-}
-
-/// Returns how many bytes of a name show that the library keeps it for itself; `None` for any
-/// other name.
-pub(crate) fn end_of_own(name: &str) -> Option<usize> {
-    if name == ".kv" || name.starts_with(".kv/") {
-        return Some(name.len().min(".kv/".len()));
-    }
-    let ends = ["/.kv/lock/", "/.kv/gone/"].map(|own| name.find(own).map(|at| at + own.len()));
-    ends.into_iter().flatten().min()
+    let is_this_stores = name == ".kv" || name.starts_with(".kv/");
+    is_this_stores || ["/.kv/lock/", "/.kv/gone/"].iter().any(|own| name.contains(own))
 }
 
 /// Returns the part of a name up to its last slash, that one included: what its siblings begin
@@ -239,6 +230,16 @@ mod tests {
         }
         for others in ["p/dir/", "p/.kv/x", "p/a.kv/lock/x", "p/ sp"] {
             assert!(!names.is_own(others), "{others}");
+        }
+    }
+
+    #[test]
+    fn what_a_store_inside_keeps_is_told_from_keys() {
+        for own in [".kv", ".kv/x", ".kv/lock/1/l/0", "a/.kv/lock/1/l/0", "a/b/.kv/gone/1"] {
+            assert!(is_somebodys_own(own), "{own}");
+        }
+        for key in ["a", "a/", "a/.kv", "a/.kv/x", "a.kv/lock/1", ".kvs/lock/1", "a/.kv/locks/1"] {
+            assert!(!is_somebodys_own(key), "{key}");
         }
     }
 

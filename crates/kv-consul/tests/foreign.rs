@@ -4,7 +4,7 @@ mod common;
 
 use common::{Node, base64, names, single, txn};
 use kv_core::{Kv, WatchEvent};
-use kv_testsuite::{Failure, failover::soon};
+use kv_testsuite::{Failure, Proxy, failover::soon};
 use serde_json::json;
 use std::time::Duration;
 
@@ -134,5 +134,34 @@ async fn a_store_inside_of_another_keeps_its_locks() -> Result<(), Failure> {
         inner.put("fenced", "").fenced(&guard).await?;
     }
     assert!(guard.release().await?);
+    Ok(())
+}
+
+/// A store inside takes its first lock between the reading of the names and their deletion.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_inside_of_another_keeps_a_lock_that_it_takes_meanwhile() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let (outer, inner) = (
+        kv_consul::open(&format!("consul://{}/outer/", proxy.address())).await?,
+        open(&node, "outer/a/in").await?,
+    );
+    for directory in ["a/in", "a", ""] {
+        for key in ["a/x", "a/in/x", "a/in/y/z", "b"] {
+            outer.put(key, "").await?;
+        }
+        assert_eq!(names(node.address, "outer/a/in/.kv/").await?, Vec::<String>::new());
+        proxy.hold_answer_to("&keys=");
+        let deletes = tokio::spawn(outer.delete_tree(directory).into_future());
+        soon("the names", async { tokio::join!(proxy.trapped(), proxy.answered()) }).await?;
+        let guard = inner.new_lock("l").acquire().await?;
+        proxy.thaw();
+        soon("the deletion", deletes).await???;
+        assert_eq!(outer.list("a/in").await?.len(), 0, "{directory:?}");
+        assert!(guard.is_held(), "{directory:?}");
+        inner.put("fenced", "").fenced(&guard).await?;
+        assert!(inner.new_lock("l").try_acquire().await?.is_none(), "{directory:?}");
+        assert!(guard.release().await?, "{directory:?}");
+    }
     Ok(())
 }

@@ -122,6 +122,75 @@ async fn nothing_is_believed_without_the_mark_of_consul() -> Result<(), Failure>
     Ok(())
 }
 
+/// Lists refusals in Consul's own words, by something that compresses as agents do.
+const WORDS: [(&str, &str); 7] = [
+    ("403 Forbidden", "Permission denied"),
+    ("403 Forbidden", "ACL not found"),
+    ("400 Bad Request", "Bad request"),
+    ("413 Request Entity Too Large", "Request body too large"),
+    ("429 Too Many Requests", "rate limit exceeded, try again later"),
+    ("500 Internal Server Error", "Invalid Session TTL"),
+    ("500 Internal Server Error", "write /var/spool/request: no space left on device"),
+];
+
+/// `Vary` stands in the answers of agents and of proxies: only an agent that is heard is believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_proxies_have_too_is_no_mark() -> Result<(), Failure> {
+    let node = single().await?;
+    let proxy = Proxy::start(node.address).await;
+    let direct = kv_consul::open(&format!("consul://{}/vary/", node.address)).await?;
+    let kv = kv_consul::open(&format!("consul://{}/vary/", proxy.address())).await?;
+    let kv: Kv = kv.with_deadline(Duration::from_millis(300));
+    kv.put("d/a", "1").await?;
+    let mut watch = kv.watch_tree("d").await?;
+    while watch.event().await? != WatchEvent::Synced {}
+    let ttl = Duration::from_secs(120);
+    let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+    let waits = tokio::spawn(kv.new_lock("l").ttl(ttl).acquire().into_future());
+    for (n, (status, body)) in WORDS.into_iter().enumerate() {
+        proxy
+            .answer_for_server(format!(
+                "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nVary: Accept-Encoding\r\nContent-Length: \
+                 {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            ))
+            .await;
+        for e in [
+            refused("get", kv.get("d/a").await),
+            refused("list", kv.list("d").await),
+            refused("lock_holder", kv.lock_holder("l").await),
+        ] {
+            assert!(e.is_transient(), "{status} {body}: {e}");
+        }
+        for e in [
+            refused("put", kv.put("d/x", "").await),
+            refused("put with a TTL", kv.put("d/x", "").ttl(ttl).await),
+            refused("delete", kv.delete("d/x").await),
+            refused("try_acquire", kv.new_lock("l").ttl(ttl).try_acquire().await),
+        ] {
+            assert!(e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown, "{status} {body}: {e}");
+        }
+        let told = tokio::time::timeout(Duration::from_millis(300), watch.event()).await;
+        // The end of the outage before this one may be told late.
+        assert!(matches!(told, Err(_) | Ok(Ok(WatchEvent::Synced))), "{status} {body}: {told:?}");
+        assert!(guard.is_held() && !waits.is_finished(), "{status} {body}");
+        proxy.heal().await;
+        let version = direct.put("d/a", n.to_string()).await?.version;
+        soon("the watch to go on", async {
+            loop {
+                match watch.event().await? {
+                    WatchEvent::Put(entry) if entry.version == version => return Ok::<_, Failure>(()),
+                    event => assert!(!matches!(event, WatchEvent::Delete { .. }), "{status}: {event:?}"),
+                }
+            }
+        })
+        .await??;
+    }
+    assert!(guard.release().await?);
+    assert!(soon("the lock", waits).await???.is_held());
+    Ok(())
+}
+
 /// The agent refuses a path that it takes for unprintable by an empty 400, without a mark. Where
 /// something else says the same, no watch ends, and none polls more than it watches from then on.
 #[tokio::test(flavor = "multi_thread")]

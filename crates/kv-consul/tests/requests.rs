@@ -43,8 +43,8 @@ async fn requests_per_call() -> Result<(), Failure> {
     let others = [
         ("get_many", 1..=2),
         ("put with a TTL", 1..=2),
-        // The names that stores inside of the directory keep for themselves are looked for.
-        ("delete_tree", 1..=2),
+        // The names are read, and then deleted, 64 in a transaction: there are 200.
+        ("delete_tree", 2..=5),
         ("list of children", 1..=2),
         // The look at who holds it comes first.
         ("break_lock", 2..=2),
@@ -263,6 +263,43 @@ async fn a_handover_costs_the_same_however_many_wait() -> Result<(), Failure> {
     line.shutdown().await;
     assert!(held.release().await?);
     Ok(kv.close().await?)
+}
+
+/// Those before the one before have left without a word to whoever waits: one listing tells that of
+/// all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handover_among_many_stores_costs_the_same() -> Result<(), Failure> {
+    const STORES: usize = 16;
+    let node = single().await?;
+    let asked = Asked::of(node.address).await?;
+    let mut line = Vec::new();
+    for ahead in 0..STORES {
+        let kv = kv_consul::open(&format!("consul://{}/strangers/", asked.address)).await?;
+        let waiting = tokio::spawn(kv.new_lock("l").ttl(LONG).acquire().into_future());
+        let all_wait = async {
+            while kv.locks("").await?.first().and_then(|lock| lock.waiters) != Some(ahead as u64) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok::<_, Failure>(())
+        };
+        soon("all to wait", all_wait).await??;
+        line.push((kv, waiting));
+    }
+    asked.all();
+    let mut open = Vec::new();
+    for (kv, waiting) in line {
+        assert!(waiting.await??.release().await?);
+        open.push(kv);
+    }
+    let requests = asked.all();
+    // The release, a look at the one before, a listing, a first look and a poll at the own life.
+    assert!(
+        requests.len() <= 6 * STORES,
+        "{} requests for {STORES} handovers: {requests:#?}",
+        requests.len()
+    );
+    drop(open);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

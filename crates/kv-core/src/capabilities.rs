@@ -129,7 +129,9 @@ pub enum Linearizable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Watching {
-    /// Each change of a key, as long as the link holds and the reader keeps up.
+    /// Each change of a key, as long as the link holds and the reader keeps up. Where the server's
+    /// messages have no room for a value, as those of Redis for more than 16 KiB, a state that was
+    /// overtaken may be skipped.
     EachChange,
     /// The newest state of each changed key; states between may be skipped.
     NewestState,
@@ -236,6 +238,53 @@ fn words(duration: Duration) -> String {
 }
 
 impl Capabilities {
+    /// Returns the TTL that a key is granted which is put with this one.
+    ///
+    /// The handle asks this once for each put, and [`lock_ttl`](Self::lock_ttl) and
+    /// [`lease_ttl`](Self::lease_ttl) once for each lock and lease: a [`Store`] is handed what they
+    /// return, and does not round again. Whoever calls a `Store` without a handle asks them first.
+    ///
+    /// ```
+    /// use kv_core::{Capabilities, ErrorKind, TtlRange};
+    /// use std::time::Duration;
+    ///
+    /// let mut c = Capabilities::new("mine");
+    /// let asked = Duration::from_millis(1_200);
+    /// assert_eq!(c.key_ttl(asked).unwrap_err().kind(), ErrorKind::Unsupported);
+    /// let mut range = TtlRange::new(Duration::from_secs(1), Duration::from_secs(86_400));
+    /// range.unit = Duration::from_secs(1);
+    /// c.ttl = Some(range);
+    /// assert_eq!(c.key_ttl(asked)?, Duration::from_secs(2));
+    /// # Ok::<(), kv_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) for a store without TTLs, and those of
+    /// [`TtlRange::grant`].
+    ///
+    /// [`Store`]: crate::driver::Store
+    pub fn key_ttl(&self, asked: Duration) -> Result<Duration> {
+        self.ttl.as_ref().ok_or_else(|| self.unsupported("TTLs"))?.grant(asked)
+    }
+
+    /// Returns the TTL that a lease is granted which asks for this one.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) for a store without leases, and those of
+    /// [`TtlRange::grant`].
+    pub fn lease_ttl(&self, asked: Duration) -> Result<Duration> {
+        self.lease.as_ref().ok_or_else(|| self.unsupported("leases"))?.grant(asked)
+    }
+
+    /// Returns the TTL that a lock is granted which asks for this one.
+    ///
+    /// # Errors
+    /// [`Unsupported`](ErrorKind::Unsupported) for a store without locks, and those of
+    /// [`TtlRange::grant`].
+    pub fn lock_ttl(&self, asked: Duration) -> Result<Duration> {
+        self.lock.as_ref().ok_or_else(|| self.unsupported("locks"))?.ttl.grant(asked)
+    }
+
     /// Returns the error of a call that this store does not offer.
     pub fn unsupported(&self, what: &str) -> Error {
         let backend = self.backend;

@@ -169,7 +169,9 @@ impl Error {
         &self.0.message
     }
 
-    /// Returns the call that failed: `put`, `list`, …
+    /// Returns the call that failed, by the name that the program called: `put`, `delete_tree`,
+    /// `acquire`, … Of a lock or a lease that was lost, while no call failed, it is `lock` or
+    /// `lease`.
     pub fn operation(&self) -> Option<&'static str> {
         self.0.call.map(|c| c.0)
     }

@@ -147,7 +147,7 @@ async fn a_wait_rides_out_all_that_does_not_last() {
 async fn a_wait_that_ends_in_an_outage_says_so() {
     let kv = Kv::new(Troubled::new(&[ErrorKind::Unavailable; 1000]));
     let e = kv.new_lock("l").acquire_within(3 * SECOND).await.unwrap_err();
-    assert_eq!(e.to_string(), r#"lock "l" on troubled: no"#);
+    assert_eq!(e.to_string(), r#"acquire_within "l" on troubled: no"#);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,9 +36,9 @@ async fn bad_input_is_refused_before_any_io() {
     refused(kv.list("..").keys().next().await.unwrap(), InvalidKey, "list");
     refused(kv.delete_tree("a/.").await, InvalidKey, "delete_tree");
     refused(kv.watch("").await, InvalidKey, "watch");
-    refused(kv.watch_tree("\u{fffe}").await, InvalidKey, "watch");
+    refused(kv.watch_tree("\u{fffe}").await, InvalidKey, "watch_tree on silent");
     refused(kv.adopt("a /b").await, InvalidKey, "adopt");
-    refused(kv.new_lock("").acquire().await, InvalidKey, "lock");
+    refused(kv.new_lock("").acquire().await, InvalidKey, "acquire on silent");
     refused(kv.lock_holder("..").await, InvalidKey, "lock_holder");
     refused(kv.transact().when_exists("").await, InvalidKey, "transact");
     refused(
@@ -108,7 +108,7 @@ async fn every_call_ends_within_its_deadline() {
     refused(kv.health().await, Timeout, "health");
     refused(kv.watch("a").await, Timeout, "watch");
     refused(kv.lock_holder("l").await, Timeout, "lock_holder");
-    refused(kv.new_lock("l").try_acquire().await, Timeout, "lock \"l\"");
+    refused(kv.new_lock("l").try_acquire().await, Timeout, "try_acquire \"l\"");
     refused(kv.put("a", "").await, OutcomeUnknown, "may or may not have happened");
     refused(kv.delete("a").await, OutcomeUnknown, "delete");
     refused(kv.delete_tree("a").await, OutcomeUnknown, "delete_tree");
@@ -144,7 +144,11 @@ async fn closing_is_for_all_clones_and_ends_waits() {
     let other = kv.clone();
     let closing = tokio::spawn(async move { other.close().await });
     tokio::task::yield_now().await;
-    refused(waiting.await.unwrap(), ErrorKind::Closed, "lock \"l\" on silent: the store's handle was closed");
+    refused(
+        waiting.await.unwrap(),
+        ErrorKind::Closed,
+        "acquire \"l\" on silent: the store's handle was closed",
+    );
     let calls = store.count();
     refused(kv.get("a").await, ErrorKind::Closed, "get");
     refused(kv.put("a", "").await, ErrorKind::Closed, "put");

@@ -66,8 +66,8 @@ impl Observer for Told {
         self.tell(format!("{} {} again", watch.operation, watch.key.unwrap_or("-")));
     }
     fn lost(&self, loss: &Loss<'_>) {
-        let Loss { operation, lock, error, .. } = loss;
-        self.tell(format!("{operation} {} lost: {}", lock.unwrap_or("-"), error.kind()));
+        let Loss { operation, lock, error, cause, .. } = loss;
+        self.tell(format!("{operation} {} lost: {}, {}", lock.unwrap_or("-"), error.kind(), cause.as_str()));
     }
 }
 
@@ -89,9 +89,9 @@ async fn calls_are_told_by_operation_key_and_end() {
     let plain = kv_memory::open("memory://").await.unwrap();
     let (kv, mut told) = observed(plain.clone());
     kv.put("a", "1").if_missing().await.unwrap();
-    assert_eq!(lines(&mut told), ["atomic_put a", "atomic_put: ok"]);
+    assert_eq!(lines(&mut told), ["put a", "put: ok"]);
     kv.put("a", "1").if_missing().await.unwrap_err();
-    assert_eq!(lines(&mut told), ["atomic_put a", "atomic_put: key_exists"]);
+    assert_eq!(lines(&mut told), ["put a", "put: key_exists"]);
     kv.within("d").unwrap().get("x").await.unwrap();
     assert_eq!(lines(&mut told), ["get x", "get: ok"], "the name in the part");
     kv.get_many(["a", "b"]).await.unwrap();
@@ -121,7 +121,7 @@ async fn calls_that_are_cut_off_and_dropped_have_an_end() {
 async fn what_is_given_back_is_not_lost() {
     let (kv, mut told) = observed(kv_memory::open("memory://").await.unwrap());
     let guard = kv.new_lock("l").acquire().await.unwrap();
-    assert_eq!(lines(&mut told), ["lock l", "lock: ok"]);
+    assert_eq!(lines(&mut told), ["acquire l", "acquire: ok"]);
     assert!(guard.release().await.unwrap());
     assert_eq!(lines(&mut told), ["release l", "release: ok"]);
     let lease = kv.lease(60 * SECOND).await.unwrap();
@@ -147,17 +147,56 @@ async fn a_loss_is_told_once_however_it_is_heard_of() {
     let lease = kv.lease(60 * SECOND).await.unwrap();
     lines(&mut told);
     assert!(faults.evict_lock("kept").unwrap());
-    assert_eq!(next(&mut told).await, "lock kept lost: lock_lost");
+    assert_eq!(next(&mut told).await, "lock kept lost: lock_lost, ended_there");
     drop(kept);
     assert!(faults.evict_lock("dropped").unwrap());
     drop(dropped); // before any task has heard of it
-    assert_eq!(next(&mut told).await, "lock dropped lost: lock_lost");
+    assert_eq!(next(&mut told).await, "lock dropped lost: lock_lost, ended_there");
     assert!(faults.evict_lease(lease.id()));
-    assert_eq!(next(&mut told).await, "lease - lost: lease_lost");
+    assert_eq!(next(&mut told).await, "lease - lost: lease_lost, ended_there");
     assert!(!lease.revoke().await.unwrap());
     assert_eq!(lines(&mut told), ["revoke -", "revoke: ok"]);
     tokio::task::yield_now().await;
     assert_eq!(lines(&mut told), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_loss_by_time_is_told_with_its_cause() {
+    let clock = Clock::manual();
+    let opened = Config::new().clock(clock.clone()).open().await.unwrap();
+    let (kv, mut told) = observed(opened);
+    let (guard, lease) =
+        (kv.new_lock("l").ttl(9 * SECOND).acquire().await.unwrap(), kv.lease(9 * SECOND).await.unwrap());
+    lines(&mut told);
+    clock.advance(20 * SECOND); // as where the machine was suspended
+    let mut lost = [next(&mut told).await, next(&mut told).await];
+    lost.sort();
+    assert_eq!(lost, ["lease - lost: lease_lost, stood_still", "lock l lost: lock_lost, stood_still"]);
+    drop((guard, lease));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_by_renewals_that_failed_is_told_with_its_cause() {
+    let opened = Config::new().clock(Clock::tokio()).open().await.unwrap();
+    let faults = Faults::of(&opened).unwrap();
+    let (kv, mut told) = observed(opened);
+    let guard = kv.new_lock("l").ttl(9 * SECOND).acquire().await.unwrap();
+    faults.pause();
+    guard.lost().await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(lines(&mut told).pop().unwrap(), "lock l lost: lock_lost, renewals_failed");
+}
+
+#[test]
+fn a_loss_by_the_end_of_a_runtime_is_told_with_its_cause() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (stays, ends) = (runtime(), runtime());
+    let (kv, mut told) = observed(stays.block_on(kv_memory::open("memory://")).unwrap());
+    let guard = ends.block_on(kv.new_lock("l").acquire()).unwrap();
+    drop(ends);
+    lines(&mut told);
+    stays.block_on(async { drop(guard) });
+    assert_eq!(lines(&mut told), ["lock l lost: lock_lost, runtime_ended"]);
 }
 
 #[tokio::test]
@@ -166,11 +205,11 @@ async fn renewals_are_told_with_the_time_that_was_left() {
     let opened = Config::new().clock(clock.clone()).open().await.unwrap();
     let (kv, mut told) = observed(opened);
     let guard = kv.new_lock("l").ttl(9 * SECOND).acquire().await.unwrap();
-    assert_eq!(lines(&mut told), ["lock l", "lock: ok"]);
+    assert_eq!(lines(&mut told), ["acquire l", "acquire: ok"]);
     clock.advance(3 * SECOND);
-    assert_eq!(next(&mut told).await, "lock of 9s renewed with 5.1s left: ok");
+    assert_eq!(next(&mut told).await, "acquire of 9s renewed with 5.1s left: ok");
     clock.advance(4 * SECOND); // a second late
-    assert_eq!(next(&mut told).await, "lock of 9s renewed with 4.1s left: ok");
+    assert_eq!(next(&mut told).await, "acquire of 9s renewed with 4.1s left: ok");
     assert!(guard.is_held());
 }
 

@@ -5,6 +5,7 @@
 use kv_core::{Kv, Result, backend::Clock};
 use kv_memory::Config;
 use std::{
+    collections::BTreeSet,
     fmt,
     sync::{
         Arc, Mutex,
@@ -18,9 +19,36 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
+/// The attributes of spans that OpenTelemetry's stable conventions for database clients know.
+const CONVENTIONS: [&str; 14] = [
+    "db.collection.name",
+    "db.namespace",
+    "db.operation.batch.size",
+    "db.operation.name",
+    "db.query.summary",
+    "db.query.text",
+    "db.response.status_code",
+    "db.stored_procedure.name",
+    "db.system.name",
+    "error.type",
+    "network.peer.address",
+    "network.peer.port",
+    "server.address",
+    "server.port",
+];
+/// The attributes that they require of every span.
+const REQUIRED: [&str; 2] = ["db.system.name", "db.operation.name"];
+/// The fields by which a span of `tracing` says what is no attribute in OpenTelemetry: its name, its
+/// kind and its status.
+const OF_THE_SPAN: [&str; 3] = ["otel.kind", "otel.name", "otel.status_code"];
+/// Our own, which is empty unless it is asked for.
+const OURS: [&str; 1] = ["kv.key"];
+
 /// Keeps all that is said: `NAME=VALUE` of spans, and the lines of the log.
 #[derive(Clone, Default)]
 struct Said {
+    /// The fields that the spans can have.
+    fields: Arc<Mutex<BTreeSet<&'static str>>>,
     spans: Arc<Mutex<Vec<String>>>,
     lines: Arc<Mutex<Vec<String>>>,
     last: Arc<AtomicU64>,
@@ -49,6 +77,7 @@ impl Subscriber for Said {
         metadata.target().starts_with("kv_core")
     }
     fn new_span(&self, span: &Attributes<'_>) -> Id {
+        self.fields.lock().unwrap().extend(span.metadata().fields().iter().map(|field| field.name()));
         let mut fields = Fields(Vec::new());
         span.record(&mut fields);
         self.spans.lock().unwrap().extend(fields.0);
@@ -86,11 +115,31 @@ async fn a_span_has_the_names_of_the_conventions_and_no_key_unless_it_is_asked_f
     kv.put("persons/ann", "secret").await?;
     assert_eq!(said.spans(), of("put"));
     kv.put("persons/ann", "secret").if_missing().await.unwrap_err();
-    assert_eq!(said.spans(), [of("atomic_put"), vec![r#"error.type="key_exists""#.into()]].concat());
+    let failed = [r#"error.type="key_exists""#, r#"otel.status_code="ERROR""#].map(String::from);
+    assert_eq!(said.spans(), [of("put"), failed.to_vec()].concat());
     let kv = kv.with_keys_in_spans();
     kv.put("persons/ann", "secret").await?;
     assert_eq!(said.spans(), [of("put"), vec![r#"kv.key="persons/ann""#.into()]].concat());
     assert_eq!(said.lines(), [""; 0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_span_has_no_attribute_but_those_of_the_conventions_and_ours() -> Result<()> {
+    let said = Said::default();
+    let _listens = tracing::subscriber::set_default(said.clone());
+    let kv = kv_memory::open("memory://").await?;
+    kv.put("a", "1").await?;
+    let fields = said.fields.lock().unwrap().clone();
+    let known: BTreeSet<_> = CONVENTIONS.into_iter().chain(OF_THE_SPAN).chain(OURS).collect();
+    assert!(fields.is_subset(&known), "{:?}", fields.difference(&known));
+    let said = said.spans();
+    for required in REQUIRED {
+        assert!(
+            said.iter().any(|field| field.starts_with(&format!("{required}="))),
+            "{required} in {said:?}"
+        );
+    }
     Ok(())
 }
 
@@ -128,7 +177,17 @@ async fn a_loss_is_one_line_and_so_are_the_begin_and_the_end_of_an_outage() -> R
     let lines = said.lines();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[1].starts_with("WARN") && lines[1].contains("a lock is lost"), "{lines:?}");
+    assert!(lines[1].contains(r#"cause="renewals_failed""#), "{lines:?}");
     drop(held);
+
+    let ended = kv.new_lock("secret/other").ttl(Duration::from_secs(9)).acquire().await?;
+    faults.evict_lock("secret/other")?;
+    ended.lost().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let lines = said.lines();
+    assert_eq!(lines.len(), 1, "what is heard of twice is told once: {lines:?}");
+    assert!(lines[0].starts_with("WARN") && lines[0].contains(r#"cause="ended_there""#), "{lines:?}");
+    drop(ended);
 
     let lease = kv.lease(Duration::from_secs(9)).await?;
     let lock = kv.new_lock("other").ttl(Duration::from_secs(9)).acquire().await?;

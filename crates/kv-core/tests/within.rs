@@ -182,7 +182,7 @@ async fn errors_name_what_was_asked_for() {
     refused(app.get("a").await, ErrorKind::Timeout, "get \"a\" on silent: no answer within 10ms");
     refused(app.list("d").await, ErrorKind::Timeout, "list \"d\" on silent: no answer within 10ms");
     let wait = app.new_lock("l").try_acquire().await;
-    refused(wait, ErrorKind::Timeout, "lock \"l\" on silent: no answer within 10ms");
+    refused(wait, ErrorKind::Timeout, "try_acquire \"l\" on silent: no answer within 10ms");
     assert_eq!(app.watch("a").await.unwrap_err().key(), Some("a"));
     assert_eq!(app.delete_tree("d").await.unwrap_err().key(), Some("d"));
     assert_eq!(app.adopt("d").await.unwrap_err().key(), Some("d"));

@@ -1,6 +1,6 @@
 //! Spells keys, locks and leases as the table has them, and tells which store is which.
 
-use kv_core::{Directory, Key, Position};
+use kv_core::{Directory, Key};
 
 /// A character that is greater than every one in a key.
 const LAST: char = '\u{10ffff}';
@@ -67,14 +67,6 @@ impl Names {
     /// Returns the first sort key behind this one.
     pub(crate) fn after(name: &str) -> String {
         format!("{name}\0")
-    }
-
-    /// Returns the first sort key behind this place.
-    pub(crate) fn behind(place: &Position) -> String {
-        match place {
-            Position::Key(key) => Self::after(key.as_str()),
-            Position::Directory(directory) => directory.start(),
-        }
     }
 
     /// Returns the first sort key behind everything in a directory.

@@ -249,6 +249,8 @@ fn of_answer(status: &Status, was_right: bool) -> Meaning {
         return (Effect::Unknown, ErrorKind::Unavailable, why);
     }
     match code(status) {
+        // Its code differs between versions.
+        _ if says("not supported for learner") => BUSY,
         Code::Unauthenticated => refused(Unauthenticated, None),
         Code::PermissionDenied => refused(PermissionDenied, None),
         Code::NotFound if says("lease not found") => refused(LeaseLost, None),
@@ -268,13 +270,7 @@ fn of_answer(status: &Status, was_right: bool) -> Meaning {
             refused(InvalidArgument, Some("has authentication switched off; leave out user and password"))
         }
         Code::ResourceExhausted if says("too many requests") => BUSY,
-        Code::Unavailable
-            if ["etcdserver: no leader", "not supported for learner", "not capable"]
-                .into_iter()
-                .any(says) =>
-        {
-            BUSY
-        }
+        Code::Unavailable if ["etcdserver: no leader", "not capable"].into_iter().any(says) => BUSY,
         // This member lags behind the one that told the revision.
         Code::OutOfRange if says("future revision") => BUSY,
         Code::OutOfRange | Code::FailedPrecondition | Code::ResourceExhausted | Code::Unimplemented => {

@@ -9,7 +9,7 @@
 //! | TTL | a lease, which puts of one TTL share that follow each other closely; nobody renews it |
 //! | lease | a lease, kept alive |
 //! | list | ranges, all at the revision of the first page |
-//! | delete_tree | one range deletion |
+//! | delete_tree | one range deletion, or one transaction that deletes the parts between the locks of other stores |
 //! | transact | one transaction |
 //! | watch | a watch, then a list at one revision; after an outage the list tells what differs |
 //! | lock | one key for each contender, under a lease that all locks of one TTL share; the contender created first holds the lock, and its `create_revision` is the fencing token; a name in the queue without a lease is no contender |
@@ -40,10 +40,9 @@
 //!   where the outage lasts longer.
 //! * `delete_tree` also deletes names below the directory that other tools wrote and that are no
 //!   keys. It leaves out names that hold the character `\x01`, which stores with a prefix inside
-//!   of the directory keep for themselves. Where there are such names below the directory it takes two
-//!   requests, and begins anew when somebody writes there meanwhile. After eight times it stops
-//!   checking, and would then delete the lock of an inner store that had no lock when it last
-//!   looked.
+//!   of the directory keep for themselves. Where there are such names below the directory it takes
+//!   two requests, and another one each time that a further store in there takes its first lock
+//!   meanwhile.
 //! * `delete_tree` deletes a tree of any size in one step. The server does no other write
 //!   meanwhile, and gives up an answer that takes longer than five seconds and twice its election
 //!   time-out. The deletion of some hundred thousand keys can take longer: it is

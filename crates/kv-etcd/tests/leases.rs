@@ -3,10 +3,7 @@
 mod common;
 
 use common::{Node, Setup, nodes, single};
-use kv_core::{
-    Bytes, ErrorKind, Key, Kv,
-    driver::{PutOptions, Transaction, Write, WriteOptions},
-};
+use kv_core::{ErrorKind, Kv};
 use kv_testsuite::{Failure, Proxy, failover::soon};
 use std::{
     pin::pin,
@@ -216,18 +213,12 @@ async fn no_key_ends_before_its_ttl_or_stays_for_long_behind_it() -> Result<(), 
     Ok(())
 }
 
-/// A layer may give to the store what the handle refuses.
+/// A TTL is looked at before the store is asked for a lease of another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ttl_that_is_refused_leaves_no_lease_of_another() -> Result<(), Failure> {
     let node = &single("etcd").await?;
     let kv = open(node).await?;
-    let puts = [("a", TTL), ("b", Duration::MAX)].map(|(key, ttl)| Write::Put {
-        key: Key::parse(key).expect("it is a key"),
-        value: Bytes::new(),
-        options: PutOptions::default().ttl(Some(ttl)),
-    });
-    let transaction = Transaction::new(Vec::new(), puts.into());
-    let refused = kv.store().transact(transaction, &WriteOptions::default()).await;
+    let refused = kv.transact().then(kv.put("a", "").ttl(TTL)).then(kv.put("b", "").ttl(Duration::MAX)).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
     left(node, 0).await
 }

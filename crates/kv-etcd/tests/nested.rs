@@ -4,8 +4,8 @@ mod common;
 
 use common::single;
 use kv_core::{ErrorKind, WatchEvent};
-use kv_testsuite::{Failure, failover::soon};
-use std::time::Duration;
+use kv_testsuite::{Failure, Proxy, failover::soon};
+use std::{net::SocketAddr, time::Duration};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outer_store_leaves_the_locks_of_inner_ones_alone() -> Result<(), Failure> {
@@ -35,6 +35,48 @@ async fn an_outer_store_leaves_the_locks_of_inner_ones_alone() -> Result<(), Fai
         assert!(inner.new_lock("l").try_acquire().await?.is_none());
         let [one, other] = guards;
         assert!(one.release().await? && other.release().await?);
+    }
+    Ok(())
+}
+
+/// Stores that come to lie in the directory take their first locks one after another while it is
+/// being deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_keeps_the_first_lock_that_it_takes_while_the_directory_is_deleted() -> Result<(), Failure> {
+    const STORES: usize = 100;
+    let within = Duration::from_secs(60);
+    for kind in ["etcd", "etcd34"] {
+        let node = &single(kind).await?;
+        let proxy = Proxy::start(node.address).await;
+        let open = async |address: SocketAddr, prefix: &str| {
+            kv_etcd::open(&format!("etcd://{address}/{prefix}")).await
+        };
+        let outer = open(proxy.address(), "").await?.with_deadline(within);
+        let (mut tool, id) =
+            (etcd_client::Client::connect([node.address.to_string()], None).await?, i64::MAX - 1);
+        tool.lease_grant(600, Some(etcd_client::LeaseGrantOptions::new().with_id(id))).await?;
+        for key in ["d/a", "d/in0/a", "d/z"] {
+            outer.put(key, "").await?;
+            let leased = Some(etcd_client::PutOptions::new().with_lease(id));
+            tool.put(format!("{key}/of a tool"), "", leased).await?;
+        }
+        let (mut held, mut deletes) = (Vec::new(), None);
+        for n in 0..STORES {
+            let inner = open(node.address, &format!("d/in{n}/")).await?;
+            let guard = inner.new_lock("l").ttl(within).acquire().await?;
+            held.push((inner, guard));
+            deletes.get_or_insert_with(|| {
+                // The deletion always comes later than the next lock.
+                proxy.delay(Duration::from_millis(25));
+                tokio::spawn(outer.delete_tree("d").into_future())
+            });
+        }
+        let deletes = deletes.ok_or("it has begun")?;
+        assert_eq!(soon("the deletion", deletes).await???, Some(6), "{kind}");
+        for (inner, guard) in held {
+            inner.put("late", "").fenced(&guard).await?;
+            assert!(guard.release().await?);
+        }
     }
     Ok(())
 }

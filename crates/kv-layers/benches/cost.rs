@@ -2,12 +2,17 @@
 //! `cargo bench -p kv-layers`. All lines have the cost of `block_on`; that of `none` has no layer.
 
 use divan::{AllocProfiler, Bencher, black_box};
-use kv_core::Kv;
-use kv_layers::{Chaos, Coalesce, Encrypt, Keyring, Limit, Prefix, ReadOnly, Tee};
+use kv_core::{Kv, observe::Observer};
+use kv_layers::{Chaos, Coalesce, Encrypt, Keyring, Limit, Metrics, Prefix, ReadOnly, Tee};
 use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();
+
+/// An observer that hears nothing: what it costs to be told.
+struct Deaf;
+
+impl Observer for Deaf {}
 
 const KEY: &str = "config/key050";
 const VALUE: &[u8] = &[7; 100];
@@ -33,6 +38,8 @@ fn filled(layer: &str) -> (Runtime, Kv) {
         "Encrypt" => plain.clone().layer(Encrypt::new(&Keyring::new(1, [7; 32]))),
         "Tee" => plain.clone().layer(Tee::to(open().store().clone())),
         "Chaos" => plain.clone().layer(Chaos::new(1)),
+        "an observer" => plain.clone().with_observer(Deaf),
+        "Metrics" => plain.clone().with_observer(Metrics::new()),
         other => panic!("there is no layer {other}"),
     };
     runtime.block_on(async {
@@ -44,13 +51,13 @@ fn filled(layer: &str) -> (Runtime, Kv) {
     (runtime, kv)
 }
 
-#[divan::bench(args = ["none", "ReadOnly", "Prefix", "Limit", "Coalesce", "Encrypt", "Tee", "Chaos"])]
+#[divan::bench(args = ["none", "ReadOnly", "Prefix", "Limit", "Coalesce", "Encrypt", "Tee", "Chaos", "an observer", "Metrics"])]
 fn get(bencher: Bencher<'_, '_>, layer: &str) {
     let (runtime, kv) = filled(layer);
     bencher.bench_local(|| black_box(runtime.block_on(kv.get(black_box(KEY)).into_future())));
 }
 
-#[divan::bench(args = ["none", "Prefix", "Limit", "Coalesce", "Encrypt", "Tee", "Chaos"])]
+#[divan::bench(args = ["none", "Prefix", "Limit", "Coalesce", "Encrypt", "Tee", "Chaos", "an observer", "Metrics"])]
 fn put(bencher: Bencher<'_, '_>, layer: &str) {
     let (runtime, kv) = filled(layer);
     bencher.bench_local(|| black_box(runtime.block_on(kv.put(black_box(KEY), VALUE).into_future())));

@@ -29,7 +29,8 @@
 //! | [`Chaos`] | makes calls fail and loses answers, for tests |
 //!
 //! [`Metrics`] is no layer but an observer, since a layer would not see what only the inside of a
-//! handle knows.
+//! handle knows. With the feature `opentelemetry` there is `OpenTelemetry` too, which tells the same
+//! to a meter.
 //!
 //! # What holds for all of them
 //! A layer keeps every promise of the store below, but for what its section *Capabilities* takes
@@ -64,6 +65,8 @@ pub use prefix::Prefix;
 pub use read_only::ReadOnly;
 pub use tee::{Difference, Tee};
 pub use telemetry::Metrics;
+#[cfg(feature = "opentelemetry")]
+pub use telemetry::OpenTelemetry;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,10 +1,6 @@
 //! Leases: granted, kept alive, given back.
 
-use crate::{
-    core::{CAPABILITIES, Core},
-    error,
-    faults::trouble::Does,
-};
+use crate::{core::Core, error, faults::trouble::Does};
 use kv_core::{
     LeaseId, Result,
     backend::Alive,
@@ -14,7 +10,6 @@ use std::{sync::Arc, time::Duration};
 
 /// Grants a lease.
 pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-    let ttl = CAPABILITIES.lease.as_ref().map_or(Ok(ttl), |range| range.grant(ttl))?;
     core.call(Does::Write, options.deadline, || grant(core, ttl, options.each_request)).await
 }
 

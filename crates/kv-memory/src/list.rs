@@ -5,7 +5,7 @@ use crate::{
     data::{Data, Name, Record},
 };
 use kv_core::{
-    Directory, Entry, Item, Key, Position,
+    Directory, Entry, Item, Key,
     driver::{Cursor, ListOptions, Page},
 };
 use std::ops::Bound;
@@ -44,14 +44,14 @@ fn found(core: &Core, data: &Data, key: &Key) -> Option<Entry> {
 
 /// Returns one page of what lies below the directory.
 pub(crate) fn page(core: &Core, directory: &Directory, from: Option<&Cursor>, options: &ListOptions) -> Page {
-    let from = from.and_then(Page::place).or_else(|| options.start_after.clone());
+    let begins = Page::seek(directory, options, from);
     let most = options.limit.unwrap_or(PAGE_ITEMS).min(PAGE_ITEMS);
     let (mut page, mut bytes, mut left_out) = (Page::default(), 0, Vec::new());
     if most == 0 {
         return page;
     }
     let is_wanted = options.left_out.is_wanted();
-    walk(core, &core.look(), directory, from.as_ref(), |name, key, record| {
+    walk(core, &core.look(), directory, begins, |name, key, record| {
         let Some(key) = key else {
             left_out.extend(is_wanted.then(|| name.clone()));
             return Step::On;
@@ -62,19 +62,14 @@ pub(crate) fn page(core: &Core, directory: &Directory, from: Option<&Cursor>, op
             None if options.keys_only => Item::Key(key, record.version()),
             None => Item::Entry(record.entry(key)),
         };
-        // The keys of a child directory sort behind its own place, so a walk from that place meets
-        // the directory again.
-        let wanted = child.is_none() || from.as_ref().is_none_or(|from| item.position() > *from);
-        if wanted {
-            if page.items.len() == most || bytes >= PAGE_BYTES {
-                page.next = page.items.last().map(|last| Page::behind(&last.position()));
-                return Step::Stop;
-            }
-            bytes += if let Item::Entry(entry) = &item { entry.value.len() } else { 0 };
-            page.items.push(item);
-            // What comes behind the last item is noted by the next page.
-            left_out.drain(..).for_each(|name| options.left_out.note(&*name));
+        if page.items.len() == most || bytes >= PAGE_BYTES {
+            page.next = page.items.last().map(|last| Page::behind(&last.position()));
+            return Step::Stop;
         }
+        bytes += if let Item::Entry(entry) = &item { entry.value.len() } else { 0 };
+        page.items.push(item);
+        // What comes behind the last item is noted by the next page.
+        left_out.drain(..).for_each(|name| options.left_out.note(&*name));
         child.map_or(Step::On, Step::Past)
     });
     if page.next.is_none() {
@@ -86,26 +81,25 @@ pub(crate) fn page(core: &Core, directory: &Directory, from: Option<&Cursor>, op
 /// Returns the whole names of all keys below the directory.
 pub(crate) fn names_below(core: &Core, data: &Data, directory: &Directory) -> Vec<Name> {
     let mut names = Vec::new();
-    walk(core, data, directory, None, |name, key, _| {
+    walk(core, data, directory, Bound::Included(directory.start()), |name, key, _| {
         names.extend(key.map(|_| name.clone()));
         Step::On
     });
     names
 }
 
-/// Visits the names strictly below the directory and behind the place, in order, each with its key
+/// Visits the names strictly below the directory from this one on, in order, each with its key
 /// if it is one. Of a directory in which no key can lie one name is visited.
 fn walk(
     core: &Core,
     data: &Data,
     directory: &Directory,
-    from: Option<&Position>,
+    from: Bound<String>,
     mut visit: impl FnMut(&Name, Option<Key>, &Record) -> Step,
 ) {
     let prefix = &*core.prefix;
     let below = format!("{prefix}{}", directory.start());
-    let from = from.map(|from| format!("{prefix}{}", from.start())).filter(|from| *from >= below);
-    let mut next = from.map_or_else(|| Bound::Included(below.clone()), Bound::Excluded);
+    let mut next = from.map(|name| format!("{prefix}{name}"));
     'seek: loop {
         let range = (next.as_ref().map(String::as_str), Bound::Unbounded);
         for (name, record) in data.entries.range::<str, _>(range) {

@@ -1,27 +1,21 @@
 //! Locks: taken, waited for, kept alive, given back.
 
-use crate::{
-    core::{CAPABILITIES, Core},
-    data::Asked,
-    error,
-    faults::trouble::Does,
-};
+use crate::{core::Core, data::Asked, error, faults::trouble::Does};
 use bytes::Bytes;
 use kv_core::{
     Directory, Fence, Holder, Key, Result,
     backend::Alive,
     driver::{Acquired, Deadline, LockOptions, LockPage},
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// Takes the lock, or waits in its queue.
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    let ttl = CAPABILITIES.lock.as_ref().map_or(Ok(options.ttl), |lock| lock.ttl.grant(options.ttl))?;
     if !core.trouble.is_any() {
-        return acquire(core, name, ttl, options).await;
+        return acquire(core, name, options).await;
     }
     let answer = core.trouble.meet(Does::Write, Deadline::after(options.each_request)).await?;
-    answer.of(acquire(core, name, ttl, options).await)
+    answer.of(acquire(core, name, options).await)
 }
 
 /// Returns the holder of the lock.
@@ -44,13 +38,8 @@ pub(crate) fn break_lock(core: &Core, name: &Key, token: u64) -> bool {
     core.look().break_lock(&core.lock_name(name), token)
 }
 
-/// Takes the lock for this TTL, which is in the range of the store.
-async fn acquire(
-    core: &Arc<Core>,
-    name: &Key,
-    ttl: Duration,
-    options: &LockOptions,
-) -> Result<Option<Acquired>> {
+async fn acquire(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
+    let ttl = options.ttl;
     let (lock, attempt) = (core.lock_name(name), core.look().count());
     let release = {
         let (own, lock, each) = (core.clone(), lock.clone(), options.each_request);

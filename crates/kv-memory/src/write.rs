@@ -1,7 +1,7 @@
 //! Writes: puts, deletions, trees and transactions, each in one step under the mutex.
 
 use crate::{
-    core::{CAPABILITIES, Core},
+    core::Core,
     data::{Data, Life},
     list,
 };
@@ -78,13 +78,11 @@ pub(crate) fn transact(core: &Core, transaction: Transaction) -> Result<Decision
     Ok(Decision::Committed(written))
 }
 
-/// Returns the life that a put gives its key, and the TTL as granted; an error if its lease has
-/// ended.
+/// Returns the life that a put gives its key, and its TTL; an error if its lease has ended.
 fn life(data: &Data, options: &PutOptions) -> Result<(Life, Option<Duration>)> {
     if let Some(lease) = &options.lease {
         return Ok((Life::Lease(data.lease(lease)?), None));
     }
-    let granted =
-        CAPABILITIES.ttl.as_ref().zip(options.ttl).map(|(range, ttl)| range.grant(ttl)).transpose()?;
-    Ok((granted.map_or(Life::Forever, |ttl| Life::Until(data.clock.now() + ttl)), granted))
+    let life = options.ttl.map_or(Life::Forever, |ttl| Life::Until(data.clock.now() + ttl));
+    Ok((life, options.ttl))
 }

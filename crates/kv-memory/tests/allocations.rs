@@ -5,6 +5,7 @@ use divan::{AllocProfiler, Bencher, black_box};
 use kv_core::{
     Bytes, Directory, Key, Kv,
     driver::{ListOptions, ReadOptions, Store},
+    observe::Observer,
 };
 use kv_memory::Memory;
 use std::{collections::HashMap, env, future::Future, process::Command, sync::Arc};
@@ -15,12 +16,16 @@ static ALLOC: AllocProfiler = AllocProfiler::system();
 
 /// The most allocations of each call. The handle has one of its own, its future; a name that is
 /// given as text has one more, its key. The others are the store's: its future, and what it found.
-const CEILINGS: [(&str, f64); 8] = [
+/// Nobody listens, neither to spans nor as an observer, but where the name says so.
+const CEILINGS: [(&str, f64); 10] = [
     ("store_get", 1.0),
     ("get_by_key", 2.0),
     ("get_by_text", 3.0),
     ("exists_by_key", 2.0),
     ("put_by_key", 2.0),
+    // An observer is told by reference: what it is told costs no allocation.
+    ("observed_get_by_key", 2.0),
+    ("observed_put_by_key", 2.0),
     ("get_many_of_100", 9.0),
     // The handle's own, whatever the number of entries: its future, and the directory's name.
     ("list_of_100_beyond_the_store", 3.0),
@@ -129,6 +134,25 @@ fn exists_by_key(bencher: Bencher<'_, '_>) {
 fn put_by_key(bencher: Bencher<'_, '_>) {
     let ((runtime, store), key) = (filled(100), key());
     let (kv, value) = (Kv::from(store), Bytes::from_static(b"value"));
+    measure(bencher, &runtime, || kv.put(black_box(&key), value.clone()).into_future());
+}
+
+/// An observer that hears nothing.
+struct Deaf;
+
+impl Observer for Deaf {}
+
+#[divan::bench]
+fn observed_get_by_key(bencher: Bencher<'_, '_>) {
+    let ((runtime, store), key) = (filled(100), key());
+    let kv = Kv::from(store).with_observer(Deaf);
+    measure(bencher, &runtime, || kv.get(black_box(&key)).into_future());
+}
+
+#[divan::bench]
+fn observed_put_by_key(bencher: Bencher<'_, '_>) {
+    let ((runtime, store), key) = (filled(100), key());
+    let (kv, value) = (Kv::from(store).with_observer(Deaf), Bytes::from_static(b"value"));
     measure(bencher, &runtime, || kv.put(black_box(&key), value.clone()).into_future());
 }
 

@@ -24,14 +24,14 @@ const GREATEST: Duration = Duration::from_secs(10 * 365 * 86_400);
 const LATE_BY: Duration = Duration::from_millis(500);
 
 /// Returns the range of the TTLs of keys.
-pub(crate) fn ttls() -> TtlRange {
+fn ttls() -> TtlRange {
     let mut range = TtlRange::new(Duration::from_millis(10), GREATEST);
     range.late_by = LATE_BY;
     range
 }
 
 /// Returns the range of the TTLs of leases and locks.
-pub(crate) fn lives() -> TtlRange {
+fn lives() -> TtlRange {
     let mut range = TtlRange::new(Duration::from_secs(1), GREATEST);
     range.late_by = LATE_BY;
     range

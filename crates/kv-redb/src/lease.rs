@@ -1,9 +1,6 @@
 //! Leases: granted by a commit, renewed in memory.
 
-use crate::{
-    core::{self, Core},
-    giving::Giving,
-};
+use crate::{core::Core, giving::Giving};
 use kv_core::{
     Error, ErrorKind, LeaseId, Result,
     backend::Alive,
@@ -14,7 +11,6 @@ use std::{sync::Arc, time::Duration};
 /// Grants a lease, which is kept alive until it is given back.
 pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
     let engine = core.engine()?;
-    let ttl = core::lives().grant(ttl)?;
     let each = options.each_request;
     let lease = engine.next_id();
     // This is made before the grant is asked for, so that a dropped future leaves no lease behind.

@@ -1,11 +1,6 @@
 //! Locks: the writer keeps one queue of contenders for each name.
 
-use crate::{
-    core::{self, Core},
-    engine::Asked,
-    error,
-    giving::Giving,
-};
+use crate::{core::Core, engine::Asked, error, giving::Giving};
 use kv_core::{
     Bytes, Directory, Fence, Holder, Key, Result,
     backend::Alive,
@@ -16,8 +11,7 @@ use std::sync::Arc;
 /// Takes the lock, or waits in its queue.
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
     let engine = core.engine()?;
-    let ttl = core::lives().grant(options.ttl)?;
-    let each = options.each_request;
+    let (ttl, each) = (options.ttl, options.each_request);
     let (lock, id) = (core.lock_name(name), engine.next_id());
     // This is made before a place in the queue is taken, so that whenever the future is dropped,
     // the place or the lock is given back.

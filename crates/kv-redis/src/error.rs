@@ -202,7 +202,10 @@ fn of_answer(said: &str) -> Option<Meaning> {
         "MISCONF" if said.contains("No space left") => {
             refused(ErrorKind::NoSpace).why("has no space left on its disk")
         }
-        "LOADING" | "MASTERDOWN" | "BUSY" | "NOREPLICAS" | "MISCONF" => busy(),
+        // A file that could not be written, which lasts until a later attempt succeeds.
+        "MISCONF" => refused(ErrorKind::NoSpace)
+            .why("cannot write to its disk, and takes no writes until it can; its log tells why"),
+        "LOADING" | "MASTERDOWN" | "BUSY" | "NOREPLICAS" => busy(),
         "OOM" => refused(ErrorKind::NoSpace).why("has no memory left by its `maxmemory`"),
         // Our own scripts give this code, before they write anything.
         "KVDAMAGED" => refused(ErrorKind::Corrupt)

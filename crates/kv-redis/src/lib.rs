@@ -66,19 +66,26 @@
 //! session is renewed next, or at the end of its time. A release is tried again until the record
 //! is deleted, or put back, and then the lock is free. A note of a single key that cannot be read
 //! counts as none, and so does one whose number is more than a day above the last one given and
-//! the server's clock: later writes of that key would look older.
+//! the server's clock: later writes of that key would look older. The record of the last number
+//! given, `.kv/clock`, is not believed when it is more than ten years ahead of the server's clock;
+//! a clock that was set back by less goes on from there.
 //!
 //! # Limits
 //! * TTLs of locks and leases are two seconds at least; those of keys a millisecond.
-//! * A lease has 200,000 keys at the most. A renewal has a quarter of the TTL to go through all of
-//!   them, in steps of 1,500, and other calls wait for one step alone: give a lease of a hundred
-//!   thousand keys a TTL of half a minute.
+//! * A lease has 5,000 keys at the most for each second of its TTL, and 200,000 at the most: a put
+//!   of more is [`TooLarge`](kv_core::ErrorKind::TooLarge). A renewal has a quarter of the TTL to
+//!   go through all of them, in steps of 1,500, and other calls wait for one step alone. It takes
+//!   some 20 ms for a thousand keys: give a lease on a busy server a longer TTL than its keys need.
 //! * A server over its `maxmemory` refuses what is new ([`NoSpace`](kv_core::ErrorKind::NoSpace)),
 //!   and serves what makes room: reads, deletions, `delete_tree`, revocations, releases, renewals.
 //!   Contenders that wait in the queue of a lock stay there, and get the lock. A contender that
 //!   comes then gets into no queue: `acquire` asks again, every two seconds at the latest, until
 //!   there is room, also where the lock is free, and such contenders get it in no order;
 //!   `acquire_within` ends with `NoSpace`, and so does `try_acquire` where the lock is free.
+//! * A server that cannot write to its disk, and is told to take no writes then
+//!   (`stop-writes-on-bgsave-error`, or any failure with `appendonly`), refuses all of them,
+//!   deletions, releases and renewals included, with [`NoSpace`](kv_core::ErrorKind::NoSpace). It
+//!   serves reads and watches, and can be opened. Locks and leases are lost by their TTL.
 //! * A value has 8 MiB at the most. A value above 16 KiB costs each watch a request of its own.
 //! * A user needs the rights `~PREFIX*`, `&PREFIX*` and the commands that the scripts use: `+@all
 //!   -@dangerous` is enough. If the user lacks a right for a part of a write, by the rights at

@@ -9,6 +9,8 @@ use kv_testsuite::{Failure, failover::soon};
 use std::time::Duration;
 
 const OWN: &str = "dam/.kv/";
+/// A year in microseconds, which the numbers of the counter are.
+const YEAR: u64 = 365 * 86_400_000_000;
 
 async fn opened(node: &Node) -> Result<Kv, Failure> {
     Ok(kv_redis::open(&format!("redis://{}/dam/", node.address)).await?)
@@ -64,7 +66,12 @@ async fn a_counter_that_we_never_write() -> Result<(), Failure> {
         kv.put("a", "first").await?;
         kv.put("b", "first").await?;
         let clock = format!("{OWN}clock");
+        let now = kv.get("b").await?.ok_or("b")?.version.parts().0;
+        let eleven_years_ahead = (now + 11 * YEAR).to_string();
         for number in [
+            &*eleven_years_ahead,
+            "8999999999999999",
+            "9007199254740000",
             "100000000000000000",
             "1e300",
             "nan",
@@ -90,13 +97,31 @@ async fn a_counter_that_we_never_write() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Numbers that were given under a clock of years ahead are gone on from when it is set back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_counter_of_a_clock_that_was_years_ahead() -> Result<(), Failure> {
+    let node = single("redis").await?;
+    let (kv, mut resp) = (opened(&node).await?, node.resp().await?);
+    let before = kv.new_lock("l").acquire().await?;
+    let (token, ahead) = (before.token(), kv.put("a", "1").await?.version.parts().0 + 9 * YEAR);
+    assert!(before.release().await?);
+    resp.say(&format!("SET {OWN}clock {ahead}")).await?;
+    let written = kv.put("a", "2").await?.version;
+    assert_eq!(written.parts().0, ahead + 1);
+    assert_eq!(kv.get("a").await?.ok_or("a")?.version, written);
+    let guard = kv.new_lock("l").acquire().await?;
+    assert!(guard.token() > token);
+    assert!(guard.release().await?);
+    Ok(())
+}
+
 /// The listing of a watch that begins while the counter is damaged hides nothing that is written
 /// when the counter is mended.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_that_began_under_a_damaged_counter_tells_all_that_follows() -> Result<(), Failure> {
     let node = single("redis").await?;
     let (kv, mut resp) = (opened(&node).await?, node.resp().await?);
-    for number in ["words", "9007199254740991", "9007199254740993", "9999999999999999"] {
+    for number in ["words", "8999999999999999", "9007199254740991", "9007199254740993", "9999999999999999"] {
         resp.say(&format!("SET {OWN}clock {number}")).await?;
         let (mut tree, mut holder) = (kv.watch_tree("").await?, kv.lock_holder("l").watch().await?);
         while tree.event().await? != WatchEvent::Synced {}

@@ -127,6 +127,44 @@ async fn a_lease_takes_as_many_keys_as_it_can_carry_and_no_more() -> Result<(), 
     Ok(())
 }
 
+/// A lease has as many keys as a renewal has time for, by its TTL, whoever puts them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_a_short_ttl_takes_no_more_keys_than_it_can_renew() -> Result<(), Failure> {
+    const MOST: i64 = 150_000;
+    let node = single("redis").await?;
+    let mut resp = node.resp().await?;
+    let url = format!("redis://{}/short/", node.address);
+    let (kv, other) = (kv_redis::open(&url).await?, kv_redis::open(&url).await?);
+    let lease = kv.lease(Duration::from_secs(30)).await?;
+    // The server adds names, as in the case above, which stay until the first renewal.
+    let name = resp.say("KEYS short/.kv/lease/*").await?.list().remove(0).text();
+    let fill = "for n = 2, tonumber(ARGV[1]) do redis.call('SADD', KEYS[1], 'x' .. n) end";
+    let count = MOST.to_string();
+    resp.ask(&[b"EVAL", fill.as_bytes(), b"1", name.as_bytes(), count.as_bytes()]).await?;
+    kv.put("last", "").lease(&lease).await?;
+    for kv in [&kv, &other] {
+        let e = kv.put("one more", "").lease(&lease).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::TooLarge, "{e}");
+        assert!(e.to_string().contains("150000 keys") && e.to_string().contains("longer TTL"), "{e}");
+    }
+    assert!(!kv.exists("one more").await?);
+    kv.put("last", "again").lease(&lease).await?;
+    // A longer TTL has room for more.
+    let longer = kv.lease(Duration::from_secs(60)).await?;
+    resp.ask(&[
+        b"EVAL",
+        fill.as_bytes(),
+        b"1",
+        format!("short/.kv/lease/{}", longer.id().as_str()).as_bytes(),
+        count.as_bytes(),
+    ])
+    .await?;
+    kv.put("one", "").lease(&longer).await?;
+    kv.put("one more", "").lease(&longer).await?;
+    assert!(longer.revoke().await? && lease.revoke().await?);
+    Ok(())
+}
+
 /// The server does a request, and its answer is lost: what the repeat finds does not answer for
 /// the first attempt.
 #[tokio::test(flavor = "multi_thread")]

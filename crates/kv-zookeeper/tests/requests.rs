@@ -285,3 +285,36 @@ async fn a_release_wakes_the_next_alone() -> Result<(), Failure> {
     drop((held, line));
     Ok(kv.close().await?)
 }
+
+/// Those before the one before have left without a word to whoever waits: one listing tells that of
+/// all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handover_among_many_stores_costs_the_same() -> Result<(), Failure> {
+    const STORES: u64 = 16;
+    let node = single("zookeeper").await?;
+    let (ttl, mut line) = (Duration::from_secs(50), Vec::new());
+    for _ in 0..STORES {
+        let kv = kv_zookeeper::open(&format!("zookeeper://{}/strangers/", node.address)).await?;
+        let (waiting, ahead) = (tokio::spawn(kv.new_lock("l").ttl(ttl).acquire().into_future()), line.len());
+        let all_wait = async {
+            while kv.locks("").await?.first().and_then(|lock| lock.waiters) != Some(ahead as u64) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok::<_, Failure>(())
+        };
+        tokio::time::timeout(Duration::from_secs(20), all_wait).await??;
+        line.push((kv, waiting));
+    }
+    let (before, begun) = (packets(&node).await?, Instant::now());
+    let mut open = Vec::new();
+    for (kv, waiting) in line {
+        assert!(waiting.await??.release().await?);
+        open.push(kv);
+    }
+    let pings = STORES * 2 * (begun.elapsed().as_millis() as u64 / 750 + 1);
+    let found = packets(&node).await? - before;
+    // The release; a listing; its own node, and a watch of it.
+    assert!(found <= 5 * STORES + pings, "{found} requests for {STORES} handovers, {pings} of them pings");
+    drop(open);
+    Ok(())
+}

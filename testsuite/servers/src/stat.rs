@@ -8,6 +8,8 @@ pub struct Stat {
     /// The letter of the state: `R` for one that runs, `T` for one that is stopped, `Z` for one
     /// that is dead and not yet reaped.
     pub state: String,
+    /// The pid of the process that started it, or of the one that it was left to.
+    pub parent: String,
     /// The number of threads of the process.
     pub threads: String,
     /// The moment of its start, in clock ticks since the machine's: by this a process is told from
@@ -24,7 +26,7 @@ impl Stat {
         // The name stands in parentheses in front, and may have some of its own.
         let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
         let field = |at: usize| fields.get(at).map(|field| (*field).to_owned());
-        Some(Self { state: field(0)?, threads: field(17)?, start: field(19)? })
+        Some(Self { state: field(0)?, parent: field(1)?, threads: field(17)?, start: field(19)? })
     }
 
     /// Tells whether it is dead, or stopped by a signal: it does nothing on its own any more.

@@ -1,5 +1,7 @@
 //! Errors that need no outage.
 
+mod operation;
+
 use super::{names, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
@@ -14,6 +16,7 @@ cases! {
     "error.honest/kinds": "a conflict is a conflict and nothing else, and no refusal is transient" => kinds,
     "error.honest/missing": "what is missing is no error" => missing,
     "error.honest/refused-first": "what is refused before it is sent writes nothing, also as part of a transaction" => refused_first,
+    "error.operation/calls": "an error names the call that the program made: `put`, `delete_tree`, `acquire`" => operation::calls,
     "error.unknown/cut-off": "a write that is cut off took no effect where the error says so, and never half of it" => cut_off,
     "error.unknown/dropped": "a write whose future is dropped happens once or not at all" => dropped,
     "error.deadline/short": "a call with next to no time ends at once, as Timeout or OutcomeUnknown" => short,

@@ -176,7 +176,8 @@ async fn start_after(t: Trial) -> Verdict {
 async fn start_after_children(t: Trial) -> Verdict {
     let kv = t.open().await?;
     put_all(&kv, TREE).await?;
-    for place in ["d/a", "d/both", "d/both/1", "d/z", "d/m", "c"] {
+    // A place may be in a child, before the directory, behind it, or the directory itself.
+    for place in ["d/a", "d/both", "d/both/1", "d/both/2/3", "d/both/0", "d/z", "d/m", "c", "d", "e"] {
         let key = Key::parse(place)?;
         let expected: Vec<_> = in_children(|child| child > place);
         let found = places(kv.list("d").start_after(key).children()).await?;

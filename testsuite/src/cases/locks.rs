@@ -43,6 +43,7 @@ cases! {
     "lock.fair/one-woken": "a release wakes the one who is next in line, not all" => one_woken,
     "lock.cancel/free": "an acquisition of a free lock, dropped at any point, leaves nothing behind" => ends::cancelled_when_free,
     "lock.cancel/waiting": "an acquisition in line, dropped at any point, leaves nothing behind" => ends::cancelled_in_line,
+    "lock.cancel/beside-calls": "an acquisition that is dropped while other calls are cut off leaves nothing behind" => ends::cancelled_beside_calls,
     "lock.cancel/aborted": "tasks that are aborted while they acquire leave nothing behind" => ends::aborted,
     "lock.cancel/within": "`acquire_within` gives up in time, and leaves nothing behind" => ends::given_up,
     "lock.cancel/try": "`try_acquire` leaves no contender behind" => ends::tried,

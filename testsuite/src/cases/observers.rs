@@ -54,16 +54,16 @@ async fn calls(t: Trial) -> Verdict {
     let version = kv.put("d/a", "1").await?.version;
     same("what is heard of a put", heard.take(), ["put d/a", "put ok"])?;
     refused("a creation of what is there", kv.put("d/a", "").if_missing().await, ErrorKind::KeyExists)?;
-    same("what is heard of it", heard.take(), ["atomic_put d/a", "atomic_put key_exists"])?;
+    same("what is heard of it", heard.take(), ["put d/a", "put key_exists"])?;
     kv.within("d")?.delete("a").if_version(version).await?;
-    same("what is heard of a part", heard.take(), ["atomic_delete a", "atomic_delete ok"])?;
+    same("what is heard of a part", heard.take(), ["delete a", "delete ok"])?;
     kv.list("d").await?;
     same("what is heard of a listing", heard.take(), ["list d", "list ok"])?;
     plain.put("d/b", "").await?;
     same("what is heard of another handle", heard.take(), Vec::<String>::new())?;
     if t.capabilities().lock.is_some() {
         t.soon("a free lock", kv.new_lock("l").acquire()).await??.release().await?;
-        let all = ["lock l", "lock ok", "release l", "release ok"];
+        let all = ["acquire l", "acquire ok", "release l", "release ok"];
         same("what is heard of a lock", heard.take(), all)?;
     }
     kv.close().await?;

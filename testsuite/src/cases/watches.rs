@@ -1,6 +1,7 @@
 //! Watches: what is there, what changes, and nothing else.
 
 mod churn;
+mod each;
 mod follow;
 mod load;
 mod ordered;
@@ -45,6 +46,7 @@ cases! {
     "watch.order/holder_churn": "a watch of a holder that begins while the lock goes from hand to hand never goes back to an earlier one" => churn::holders,
     "watch.order/ttl_churn": "a watch that begins while a key ends and is made anew never goes back, and tells no end of what is there" => churn::ttls,
     "watch.tree_order/commits": "the changes of a tree are told in the order in which they were made, whatever keys they are of" => ordered::commits,
+    "watch.each_change/burst": "where each change is told, small values that are written in a burst come one by one" => each::burst,
     "watch.bounded/slow-reader": "a slow reader holds back its own stream alone, and catches up" => load::slow_reader,
     "watch.bounded/dropped": "dropping the stream stops its work, on the server too" => load::dropped,
     "watch.many/at-once": "1,000 watches and lock waits on one handle work at once" => load::many,

@@ -77,7 +77,18 @@ impl Denials {
 
 /// Tells whether a call of this name may need room on the server.
 fn takes_room(operation: &str) -> bool {
-    matches!(operation, "put" | "atomic_put" | "transact" | "adopt" | "lock" | "lease")
+    const THESE: [&str; 9] = [
+        "put",
+        "atomic_put",
+        "update",
+        "transact",
+        "adopt",
+        "acquire",
+        "try_acquire",
+        "acquire_within",
+        "lease",
+    ];
+    THESE.contains(&operation)
 }
 
 impl Failed {
@@ -339,7 +350,7 @@ mod tests {
     #[test]
     fn what_is_full_is_read_and_emptied() {
         let full = |operation| Error::new(ErrorKind::NoSpace, "full").in_call(operation, "any", None);
-        for operation in ["put", "atomic_put", "transact", "adopt", "lock", "lease"] {
+        for operation in ["put", "atomic_put", "update", "transact", "adopt", "try_acquire", "lease"] {
             assert_eq!(Failed::of(&full(operation), Denials::default()), Failed::Nothing, "{operation}");
         }
         for operation in

@@ -407,6 +407,9 @@ impl Store for Broken {
                 }
                 Err(e)
             }
+            (Fault::NamesItsRequests, Err(e)) => {
+                Err(e.in_call("compare_and_set", self.capabilities.backend, Some(key.as_str())))
+            }
             (Fault::ExistsReadsAsModified, Err(e)) if e.kind() == ErrorKind::KeyExists => {
                 Err(e.with_kind(ErrorKind::KeyModified))
             }

@@ -71,6 +71,7 @@ faults! {
     ComparesThenWrites, "a compare-and-swap compares, and then writes": "atomic_put/create-race" "atomic_put/counter" "atomic_put/one-winner" "atomic_delete/race" "update/counted";
     ExistsReadsAsModified, "KeyExists is reported as KeyModified": "atomic_put/create" "error.honest/kinds" "error.honest/names" "observer/calls";
     ModifiedReadsAsExists, "KeyModified is reported as KeyExists": "atomic_put/replace" "error.honest/kinds";
+    NamesItsRequests, "an error names the request to the server in place of the call": "error.operation/calls" "error.honest/names";
     ModifiedReadsAsUnavailable, "a conflict is reported as an outage": "error.honest/kinds";
     RefusedPutsRewrite, "a put that is refused writes what is there anew": "watch.delta/failed-writes" "ttl.replaced/refused-put";
     TimesOutAfterWriting, "a write that happened is reported as one that took no effect": "error.unknown/cut-off";
@@ -131,6 +132,7 @@ faults! {
     EndsAfterSynced, "a watch ends behind what is there": "watch.gapless/delete" "close/watches";
     ListsBeforeItSubscribes, "a watch misses what is written while it starts": "watch.gapless/startup";
     DropsAChange, "a watch drops a change": "watch.gapless/writers" "watch.gapless/startup" "watch.gapless/dropped-reads";
+    SkipsStates, "a watch that claims to tell each change skips what was overtaken": "watch.each_change/burst";
     DropsNewKeys, "a watch misses keys that are made": "watch.gapless/writers" "watch.gapless/recreate" "watch.gapless/root" "watch.gapless/transaction";
     DropsDeletes, "a watch misses deletions": "watch.gapless/delete" "watch.gapless/delete-tree" "watch.gapless/expiry";
     DropsExpiry, "a watch misses expiry": "watch.gapless/expiry" "ttl.goes/event";
@@ -159,8 +161,8 @@ faults! {
     LosesItAtOnce, "a guard is reported as lost while it is held": "lock.exclusive/renewed";
     IsNotKeptAlive, "a lock is not renewed": "lock.exclusive/renewed";
     IsUnfair, "waiters get the lock in any order": "lock.fair/order";
-    LeaksCancelled, "an acquisition that was given up goes on and keeps the lock": "lock.cancel/free" "lock.cancel/waiting" "lock.cancel/aborted" "lock.cancel/within" "lock.cancel/beside_a_holder";
-    LeavesItsPlace, "an acquisition that was given up keeps its place until the handle is closed": "lock.cancel/free" "lock.cancel/waiting" "lock.cancel/aborted" "lock.cancel/within" "lock.cancel/beside_a_holder";
+    LeaksCancelled, "an acquisition that was given up goes on and keeps the lock": "lock.cancel/free" "lock.cancel/waiting" "lock.cancel/beside-calls" "lock.cancel/aborted" "lock.cancel/within" "lock.cancel/beside_a_holder";
+    LeavesItsPlace, "an acquisition that was given up keeps its place until the handle is closed": "lock.cancel/free" "lock.cancel/waiting" "lock.cancel/beside-calls" "lock.cancel/aborted" "lock.cancel/within" "lock.cancel/beside_a_holder";
     ForgetsToRelease, "a released lock stays held": "lock.cancel/released" "lock.cancel/dropped-guard" "lock.known_loss/closed" "close/locks";
     ReleaseIsNeverTrue, "release says that the lock was lost": "lock.cancel/released" "lock.per_guard/names";
     FreesLate, "a dead holder's lock is free later than declared": "lock.freed/killed";

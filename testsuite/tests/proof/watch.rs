@@ -240,6 +240,12 @@ pub(crate) async fn watch(store: &Broken, target: &Target, options: &WatchOption
                         Fault::ShowsNoSnapshot if !synced => continue,
                         Fault::DropsAChange if synced && me.every(3) => continue,
                         Fault::DropsNewKeys if synced && first => continue,
+                        Fault::SkipsStates if synced => {
+                            let newest = me.store().get(&entry.key, &ReadOptions::default()).await?;
+                            if newest.is_none_or(|newest| newest.version != entry.version) {
+                                continue;
+                            }
+                        }
                         Fault::MissesSameBytes
                             if synced && !first && (entry.value.is_empty() || entry.value == "same") =>
                         {

@@ -623,8 +623,7 @@ impl Store for Wire {
     }
 
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-        let granting = self.0.capabilities.lease.as_ref().ok_or_else(confused)?;
-        let (id, ttl, each) = (self.number(), granting.grant(ttl)?, options.each_request);
+        let (id, each) = (self.number(), options.each_request);
         let (revoke, granted) = (self.undo(id, each), self.0.clock.now());
         match self.write(Ask::Lease { id, ttl }, options.deadline).await? {
             Answer::Leased(name) => {
@@ -636,8 +635,7 @@ impl Store for Wire {
     }
 
     async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-        let locking = self.0.capabilities.lock.as_ref().ok_or_else(confused)?;
-        let (id, ttl, each) = (self.number(), locking.ttl.grant(options.ttl)?, options.each_request);
+        let (id, ttl, each) = (self.number(), options.ttl, options.each_request);
         let mut release = self.undo(id, each);
         let abandons = self.has(Fault::LeavesLocksBehind) || self.has(Fault::AbandonsLocks);
         if abandons {

@@ -1,7 +1,7 @@
 //! Sends one request to one agent.
 
 use super::{
-    answer::{Answer, refused},
+    answer::{Answer, Mark, refused},
     body::{Body, WAITS, give_up},
     pool::Pool,
     request::{Purpose, Request},
@@ -12,7 +12,7 @@ use crate::{
     error::{AgentError, failed},
     names::encoded,
 };
-use kv_core::{Error, ErrorKind, Result, backend::retry::Effect};
+use kv_core::{Error, ErrorKind, Result, backend::retry::Effect, driver::Deadline};
 use reqwest::{
     Method, RequestBuilder,
     header::{HeaderMap, HeaderValue},
@@ -24,8 +24,11 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+/// Limits how long an agent has to tell the leader when its refusal is in doubt.
+const HEARD: Duration = Duration::from_secs(2);
 
 /// The settings that all requests share.
 #[derive(Debug)]
@@ -188,13 +191,15 @@ impl Agent {
         };
         // A connection may be about to send the request at this moment: from now on it does not.
         let is_sent = !give_up(&sending);
-        let is_open = self.is_open();
         match answered {
             Some(Ok(answer)) => {
                 self.pool.heard();
-                read(&answer).unwrap_or_else(|| Err(refused(&self.name, is_open, &answer)))
+                if let Some(read) = read(&answer) {
+                    return read;
+                }
+                Err(self.refused(tls.as_ref(), times.whole, answer).await)
             }
-            Some(Err(e)) => Err(failed(&self.name, is_sent, is_open, e)),
+            Some(Err(e)) => Err(failed(&self.name, is_sent, self.is_open(), e)),
             None => {
                 // A write that was not sent was given up early: no connection has been silent.
                 if purpose != Purpose::BlockingQuery && (is_sent || purpose != Purpose::Write) {
@@ -208,6 +213,35 @@ impl Agent {
                 Err(AgentError::new(effect, ErrorKind::Timeout, why))
             }
         }
+    }
+}
+
+impl Agent {
+    /// Returns the failure that an answer means which does not hold what was asked for. Where it
+    /// says that something is wrong for good, and has no mark but one that proxies have as well,
+    /// an agent must be heard first.
+    async fn refused(&self, tls: Option<&Arc<Tls>>, deadline: Deadline, mut answer: Answer) -> AgentError {
+        let is_open = self.is_open();
+        let error = refused(&self.name, is_open, &answer);
+        if answer.mark != Mark::Weak || error.failed.error.is_transient() {
+            return error;
+        }
+        if self.is_heard(tls, deadline).await {
+            return error;
+        }
+        answer.mark = Mark::None;
+        refused(&self.name, is_open, &answer)
+    }
+
+    /// Asks for the leader, whom an agent tells to everybody, and tells whether the answer is that
+    /// of an agent which has no other mark.
+    async fn is_heard(&self, tls: Option<&Arc<Tls>>, deadline: Deadline) -> bool {
+        let Ok(http) = self.pool.connections(tls, false) else { return false };
+        // No token and no datacenter is told, which may be what was refused.
+        let sent = http.get(format!("{}/v1/status/leader", self.base));
+        let within = Deadline::after(deadline.remaining().min(HEARD));
+        let answer = within.limit(async { Answer::whole(sent.send().await?).await }).await;
+        matches!(answer, Some(Ok(answer)) if answer.is_an_old_agents_leader())
     }
 }
 

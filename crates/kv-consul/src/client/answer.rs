@@ -4,10 +4,24 @@ use crate::error::{AgentError, Blames, CROWDED};
 use bytes::Bytes;
 use kv_core::{ErrorKind, backend::retry::Effect};
 use reqwest::Response;
+use std::net::SocketAddr;
 
 const ONLY_TLS: &str = "speaks TLS alone; give the TLS setting `ca`, or `tls`";
 /// Limits the bytes of a server's message that are shown.
 const SHOWN: usize = 256;
+
+/// The mark of Consul in the head of an answer: only an agent is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// The head is anybody's.
+    None,
+    /// The head says that answers are compressed on demand, as all agents say and others too.
+    /// Agents older than 1.9 put no other mark on a refusal.
+    Weak,
+    /// The head has a line that Consul alone makes. Newer agents tell the default policy of their
+    /// ACLs in each answer.
+    Strong,
+}
 
 /// An answer, from an agent or from something in between.
 #[derive(Debug)]
@@ -17,8 +31,7 @@ pub(crate) struct Answer {
     pub(crate) index: Option<u64>,
     /// Tells whether the body is plain text, as all errors of Consul are.
     pub(crate) is_text: bool,
-    /// Tells whether the head is as agents make it: only an agent is believed.
-    pub(crate) is_an_agents: bool,
+    pub(crate) mark: Mark,
     pub(crate) body: Bytes,
 }
 
@@ -28,11 +41,23 @@ impl Answer {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let index = header("x-consul-index").and_then(|index| index.parse().ok());
         let is_text = header("content-type").is_none_or(|kind| kind.starts_with("text/plain"));
-        // Agents compress on demand, so that all of their answers have this header.
-        let is_an_agents = header("vary").is_some_and(|vary| vary.contains("Accept-Encoding"))
-            || response.headers().keys().any(|name| name.as_str().starts_with("x-consul-"));
+        let mark = if response.headers().keys().any(|name| name.as_str().starts_with("x-consul-")) {
+            Mark::Strong
+        } else if header("vary").is_some_and(|vary| vary.contains("Accept-Encoding")) {
+            Mark::Weak
+        } else {
+            Mark::None
+        };
         let status = response.status().as_u16();
-        Ok(Answer { status, index, is_text, is_an_agents, body: response.bytes().await? })
+        Ok(Answer { status, index, is_text, mark, body: response.bytes().await? })
+    }
+
+    /// Tells whether this is the answer of an agent without a strong mark to the question for the
+    /// leader, whose address is empty where none is known.
+    pub(super) fn is_an_old_agents_leader(&self) -> bool {
+        let leader = serde_json::from_slice::<String>(&self.body);
+        let is_leader = leader.is_ok_and(|leader| leader.is_empty() || leader.parse::<SocketAddr>().is_ok());
+        self.status == 200 && self.mark == Mark::Weak && is_leader
     }
 }
 
@@ -73,11 +98,11 @@ const MISTAKES: [&str; 8] = [
 /// which says nothing of what became of the request. Two are known all the same, which an agent
 /// gives before it reads a request: by its TLS, and by its limit of connections.
 pub(crate) fn refused(agent: &str, is_open: bool, answer: &Answer) -> AgentError {
-    let Answer { status, is_text, is_an_agents, body, .. } = answer;
+    let Answer { status, is_text, mark, body, .. } = answer;
     let said = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
     let said = said.trim();
     let is_plain = *is_text && !said.starts_with(['<', '{', '[']);
-    let speaks = is_plain && *is_an_agents;
+    let speaks = is_plain && *mark != Mark::None;
     let says = |part: &str| speaks && said.contains(part);
     let says_before = |part: &str| is_plain && said.contains(part);
     // An agent puts its own words in front of a server's; a name that is quoted behind them may
@@ -106,7 +131,10 @@ pub(crate) fn refused(agent: &str, is_open: bool, answer: &Answer) -> AgentError
         429 if says_before("too many concurrent connections") => {
             failed(Effect::RefusedHere, Unavailable, CROWDED)
         }
-        429 | 503 if says("rate limit") => failed(Effect::RefusedHere, Unavailable, ""),
+        // All agents that have such limits have the strong mark.
+        429 | 503 if says("rate limit") && *mark == Mark::Strong => {
+            failed(Effect::RefusedHere, Unavailable, "")
+        }
         // The agent says so too while the servers there cannot be reached.
         500 if says("No path to datacenter") => failed(Effect::RefusedHere, wrong_setting, ""),
         500 if says("Invalid Session TTL") => failed(Effect::RefusedHere, InvalidArgument, ""),
@@ -129,16 +157,11 @@ mod tests {
     use super::*;
 
     fn of(status: u16, is_text: bool, said: &'static str) -> (Effect, ErrorKind, Blames) {
-        whose(status, is_text, true, said)
+        whose(status, is_text, Mark::Strong, said)
     }
 
-    fn whose(
-        status: u16,
-        is_text: bool,
-        is_an_agents: bool,
-        said: &'static str,
-    ) -> (Effect, ErrorKind, Blames) {
-        let answer = Answer { status, index: None, is_text, is_an_agents, body: said.into() };
+    fn whose(status: u16, is_text: bool, mark: Mark, said: &'static str) -> (Effect, ErrorKind, Blames) {
+        let answer = Answer { status, index: None, is_text, mark, body: said.into() };
         let AgentError { failed, blames } = refused("a", true, &answer);
         (failed.effect, failed.error.kind(), blames)
     }
@@ -215,7 +238,33 @@ mod tests {
             (500, "write /var/spool/request: no space left on device"),
         ] {
             let means = (Effect::Unknown, ErrorKind::Unavailable, Blames::Nothing);
-            assert_eq!(whose(status, true, false, said), means, "{status} {said}");
+            assert_eq!(whose(status, true, Mark::None, said), means, "{status} {said}");
+        }
+    }
+
+    #[test]
+    fn old_agents_have_the_weak_mark_and_no_limits() {
+        for (said, kind) in [
+            ("Permission denied", ErrorKind::PermissionDenied),
+            ("ACL not found", ErrorKind::Unauthenticated),
+        ] {
+            assert_eq!(whose(403, true, Mark::Weak, said).1, kind, "{said}");
+        }
+        let means = (Effect::Unknown, ErrorKind::Unavailable, Blames::Nothing);
+        assert_eq!(whose(429, true, Mark::Weak, "rate limit exceeded"), means);
+        let leader = |status, mark, body: &'static str| {
+            let answer = Answer { status, index: None, is_text: false, mark, body: body.into() };
+            answer.is_an_old_agents_leader()
+        };
+        assert!(leader(200, Mark::Weak, "\"127.0.0.1:8300\"") && leader(200, Mark::Weak, "\"\""));
+        for (status, mark, body) in [
+            (200, Mark::Strong, "\"127.0.0.1:8300\""),
+            (200, Mark::None, "\"127.0.0.1:8300\""),
+            (403, Mark::Weak, "\"\""),
+            (200, Mark::Weak, "\"welcome\""),
+            (200, Mark::Weak, "Permission denied"),
+        ] {
+            assert!(!leader(status, mark, body), "{status} {mark:?} {body}");
         }
     }
 
@@ -224,12 +273,12 @@ mod tests {
         let said = "Client sent an HTTP request to an HTTPS server.\n";
         for (is_open, kind) in [(false, ErrorKind::InvalidArgument), (true, ErrorKind::Unavailable)] {
             let answer =
-                Answer { status: 400, index: None, is_text: true, is_an_agents: false, body: said.into() };
+                Answer { status: 400, index: None, is_text: true, mark: Mark::None, body: said.into() };
             let AgentError { failed, .. } = refused("a", is_open, &answer);
             assert_eq!((failed.effect, failed.error.kind()), (Effect::RefusedHere, kind), "{is_open}");
         }
         let said = "Your IP is issuing too many concurrent connections, please rate limit your calls";
-        let (effect, kind, _) = whose(429, true, false, said);
+        let (effect, kind, _) = whose(429, true, Mark::None, said);
         assert_eq!((effect, kind), (Effect::RefusedHere, ErrorKind::Unavailable));
     }
 }

@@ -11,7 +11,7 @@ mod times;
 mod turns;
 
 pub(crate) use agent::Common;
-pub(crate) use answer::Answer;
+pub(crate) use answer::{Answer, Mark};
 pub(crate) use pool::Pool;
 pub(crate) use request::{Purpose, Request};
 pub(crate) use settings::Token;

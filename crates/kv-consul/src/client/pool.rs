@@ -6,13 +6,13 @@ use super::{
     settings::Tls,
     turns::{CALLS, RELEASES, Turns},
 };
-use kv_core::backend::{Home, Mutex};
+use kv_core::backend::{Home, Mutex, WhileUsed};
 use reqwest::{
     Client,
     dns::{Addrs, Name, Resolve, Resolving},
 };
 use std::{
-    sync::{Arc, Weak, atomic::AtomicUsize},
+    sync::{Arc, LazyLock, Weak, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 use tokio::{
@@ -29,7 +29,7 @@ const STILL: Duration = Duration::from_millis(100);
 /// the other side keeps them, so that a renewal needs no new one.
 const IDLE: Duration = Duration::from_secs(30);
 
-static POOLS: Mutex<Vec<(Arc<str>, Weak<Pool>)>> = Mutex::new(Vec::new());
+static POOLS: LazyLock<WhileUsed<Arc<str>, Pool>> = LazyLock::new(WhileUsed::new);
 
 /// The state that all stores of this process share at one agent.
 pub(crate) struct Pool {
@@ -73,21 +73,14 @@ impl Links {
 
 impl Pool {
     pub(crate) fn of(agent: &Arc<str>) -> Arc<Self> {
-        let mut pools = POOLS.lock();
-        pools.retain(|(_, pool)| pool.strong_count() > 0);
-        let there = pools.iter().find(|(name, _)| name == agent).and_then(|(_, pool)| pool.upgrade());
-        there.unwrap_or_else(|| {
-            let pool = Arc::new(Self {
-                agent: agent.clone(),
-                links: Mutex::new(Vec::new()),
-                tls: Mutex::new(Vec::new()),
-                turns: Mutex::new(Vec::new()),
-                widths: Default::default(),
-                silence: watch::Sender::new(()),
-                heard: Mutex::new(Instant::now()),
-            });
-            pools.push((agent.clone(), Arc::downgrade(&pool)));
-            pool
+        POOLS.get_or(agent.clone(), || Self {
+            agent: agent.clone(),
+            links: Mutex::new(Vec::new()),
+            tls: Mutex::new(Vec::new()),
+            turns: Mutex::new(Vec::new()),
+            widths: Default::default(),
+            silence: watch::Sender::new(()),
+            heard: Mutex::new(Instant::now()),
         })
     }
 

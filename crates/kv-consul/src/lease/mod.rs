@@ -13,8 +13,6 @@ use std::time::Duration;
 
 /// Does [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-    let range = core.capabilities.lease.as_ref();
-    let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;
     let session = session::create(core, "lease", ttl, options.deadline, options.each_request).await?;
     let alive = session::keep(core, &session, ttl);
     Ok(Leased { id: LeaseId::new(session.id.clone()), ttl, alive, revoke: session.end })

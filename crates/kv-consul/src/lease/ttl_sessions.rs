@@ -8,9 +8,8 @@ use kv_core::{
     driver::Deadline,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     mem,
-    ops::Bound,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -122,7 +121,7 @@ struct Table {
     current: HashMap<(Id, Duration), Slot>,
     /// Holds the session that each key lives by, as far as this store wrote the key, and the index
     /// of that write.
-    keys: BTreeMap<Arc<str>, (Arc<TtlSession>, u64)>,
+    keys: HashMap<Arc<str>, (Arc<TtlSession>, u64)>,
     /// Sets at how many keys the table drops those whose session is over.
     look_at: usize,
 }
@@ -215,7 +214,7 @@ impl TtlSessions {
             }
             if table.keys.len() >= table.look_at {
                 let over = |session: &TtlSession| session.is_past(session.ttl * 5);
-                let over = table.keys.extract_if(.., |_, (session, _)| over(session));
+                let over = table.keys.extract_if(|_, (session, _)| over(session));
                 before.extend(over.map(|(_, (session, _))| session));
                 table.look_at = (table.keys.len() * 2).max(1024);
             }
@@ -228,14 +227,11 @@ impl TtlSessions {
         });
     }
 
-    /// Returns what a deletion that is about to be sent will have deleted, as far as is known now:
-    /// one key, or all keys that begin with the name.
-    pub(crate) fn before(&self, name: &str, is_tree: bool) -> Vec<(Arc<str>, u64)> {
+    /// Returns what a deletion of this key that is about to be sent will have deleted, as far as is
+    /// known now.
+    pub(crate) fn before(&self, name: &str) -> Option<(Arc<str>, u64)> {
         let table = self.0.lock();
-        let from = table.keys.range::<str, _>((Bound::Included(name), Bound::Unbounded));
-        let is_meant = |key: &str| if is_tree { key.starts_with(name) } else { key == name };
-        let meant = from.take_while(|(key, _)| is_meant(key));
-        meant.map(|(key, (_, at))| (key.clone(), *at)).collect()
+        table.keys.get_key_value(name).map(|(key, (_, at))| (key.clone(), *at))
     }
 
     /// Notes that the deletion was done.

@@ -26,9 +26,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// Does [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
-    let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
-    acquire(&Arc::new(LockQueue::new(core, name, ttl, options)), options.wait).await
+    acquire(&Arc::new(LockQueue::new(core, name, options.ttl, options)), options.wait).await
 }
 
 /// Does [`Store::lock_holder`](kv_core::driver::Store::lock_holder).

@@ -96,7 +96,7 @@ impl LockQueue {
     async fn is_gone(&self, contender: &Contender, before: &Before) -> Result<()> {
         let Some(&token) = contender.token.get() else { return Ok(()) };
         match self.stands(contender, token, Some(before)).await? {
-            true => self.line.gone(before),
+            true => self.line.passed(before, &Before { created: token, key: contender.key.clone() }),
             false => self.line.forget(),
         }
         Ok(())

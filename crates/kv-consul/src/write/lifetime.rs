@@ -24,10 +24,8 @@ impl Lifetime {
         if let Some(id) = &options.lease {
             return Ok(Self::Lease(id.as_str().into()));
         }
-        let Some((range, ttl)) = core.capabilities.ttl.as_ref().zip(options.ttl) else {
-            return Ok(Self::Permanent);
-        };
-        Ok(Self::Ttl(ttl::get(core, range.grant(ttl)?, deadline).await?))
+        let Some(ttl) = options.ttl else { return Ok(Self::Permanent) };
+        Ok(Self::Ttl(ttl::get(core, ttl, deadline).await?))
     }
 
     /// Returns the session that ends the key.

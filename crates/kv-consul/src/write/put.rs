@@ -59,7 +59,7 @@ pub(crate) async fn delete(core: &Core, key: &Key, expect: Expect, options: &Wri
         // The deletion alone would not tell whether the key was there.
         Expect::Anything => Op::get(&name),
     };
-    let before = core.ttl_sessions.before(&name, false);
+    let before = core.ttl_sessions.before(&name).into_iter().collect();
     let done = core.txn(Purpose::Write, options.deadline, &[check, Op::delete(&name)]).await?;
     match (done, expect) {
         (Done::Committed(_), _) => {

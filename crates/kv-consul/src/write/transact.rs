@@ -55,7 +55,7 @@ pub(crate) async fn transact(
             }
         }
         let deletes = writes.iter().zip(&names).filter(|(write, _)| matches!(write, Write::Delete { .. }));
-        let before = deletes.flat_map(|(_, name)| core.ttl_sessions.before(name, false)).collect();
+        let before = deletes.filter_map(|(_, name)| core.ttl_sessions.before(name)).collect();
         let answer = core.txn(Purpose::Write, deadline, &ops).await;
         if is_undone(&answer) || matches!(answer, Ok(Done::Refused(_))) {
             lifetimes.iter().flatten().for_each(Lifetime::unused);

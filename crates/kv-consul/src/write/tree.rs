@@ -1,54 +1,84 @@
 //! Deletes whole directories.
 
+use super::ops::conflict;
 use crate::{
     client::{
         Purpose,
-        api::{self, MOST_OPS, Op},
+        api::{self, Done, MOST_OPS, OP_OVERHEAD, Op},
     },
     core::Core,
-    names::{below, end_of_own, is_plain, is_somebodys_own},
+    names::{below, is_plain, is_somebodys_own},
 };
+use futures::{StreamExt, TryStreamExt, future, stream};
 use kv_core::{
     Directory, Result,
-    driver::{Batch, Cursor, Deadline, WriteOptions},
+    backend::retry::outcome_unknown,
+    driver::{Batch, Cursor, Deadline, Expect, WriteOptions},
 };
+use std::ops::Range;
+
+/// The most transactions of one deletion that are under way at once.
+const AT_ONCE: usize = 8;
 
 /// Deletes everything below a directory, except what the library keeps there for itself: for this
-/// store, and for stores whose prefix lies inside of the directory. It takes one step where
-/// nothing of that is there; otherwise the parts are deleted that have none of it.
+/// store, and for stores whose prefix lies inside of the directory.
+///
+/// Each name is deleted by itself, as many in one transaction as the server takes. A whole
+/// directory is never deleted by its beginning: a store inside of it may take its first lock at
+/// any moment, and the server has no condition by which such a deletion could find that out.
 pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
+    let deadline = options.deadline;
     let prefix = below(&core.names, directory);
-    let names = names(core, &prefix, options.deadline).await?;
-    let mut parts = Vec::new();
-    // A lock may be taken at any moment: the root is never deleted as a whole, but by what is seen
-    // in it.
+    let mut names = names(core, &prefix, deadline).await?;
     let base = core.names.prefix().len();
-    if directory.is_root() || names.iter().any(|name| is_somebodys_own(&name[base..])) {
-        let names: Vec<_> = names.iter().map(String::as_str).collect();
-        without_own(base, &prefix, &names, &mut parts);
-    } else {
-        parts.push(Part::Tree(prefix));
+    names.retain(|name| !is_somebodys_own(&name[base..]));
+    if names.is_empty() && !directory.is_root() {
+        // A listing leaves out in silence what the token may not read: this deletion, of a name
+        // that only other tools make, is refused where the token has no rights there.
+        names.push(prefix);
     }
-    let more = parts.len() > MOST_OPS;
-    parts.truncate(MOST_OPS);
-    if !parts.is_empty() {
-        let before = parts.iter().flat_map(|part| match part {
-            Part::Tree(prefix) => core.ttl_sessions.before(prefix, true),
-            Part::Name(name) => core.ttl_sessions.before(name, false),
-        });
-        let before = before.collect();
-        let ops: Vec<_> = parts
-            .iter()
-            .map(|part| match part {
-                Part::Tree(prefix) => Op::delete_tree(prefix),
-                Part::Name(name) => Op::delete(name),
-            })
-            .collect();
-        core.txn(Purpose::Write, options.deadline, &ops).await?;
-        core.ttl_sessions.deleted(before);
-    }
+    let mut parts = parts(core.largest_txn, &names).into_iter();
+    let Some(first) = parts.next() else { return Ok(Batch { deleted: None, next: None }) };
+    // What is refused is refused before anything was deleted.
+    delete(core, &names[first], deadline).await?;
+    // No request begins that may end with the deadline, for then nobody would know its outcome.
+    let has_time = |_: &Range<usize>| future::ready(deadline.remaining() >= deadline.within() / 2);
+    let left = parts.len();
+    let rest = stream::iter(parts).take_while(has_time);
+    let deleted = rest.map(|part| delete(core, &names[part], deadline)).buffer_unordered(AT_ONCE);
+    let deleted = deleted.try_fold(0, |count, ()| future::ok(count + 1)).await.map_err(outcome_unknown)?;
     // The next batch begins at the front again: what was there is gone.
-    Ok(Batch { deleted: None, next: more.then(|| Cursor::new("more")) })
+    Ok(Batch { deleted: None, next: (deleted < left).then(|| Cursor::new("more")) })
+}
+
+/// Deletes these names in one transaction.
+async fn delete(core: &Core, names: &[String], deadline: Deadline) -> Result<()> {
+    let before = names.iter().filter_map(|name| core.ttl_sessions.before(name)).collect();
+    let ops: Vec<_> = names.iter().map(|name| Op::delete(name)).collect();
+    match core.txn(Purpose::Write, deadline, &ops).await? {
+        Done::Committed(_) => {
+            core.ttl_sessions.deleted(before);
+            Ok(())
+        }
+        Done::Refused(faults) => Err(conflict(Expect::Anything, &faults)),
+    }
+}
+
+/// Parts names into transactions of so many bytes at most; one name is always taken, for the server to
+/// refuse.
+fn parts(most_bytes: usize, names: &[String]) -> Vec<Range<usize>> {
+    let (mut parts, mut from) = (Vec::new(), 0);
+    while from < names.len() {
+        // In JSON each byte of a name may be six.
+        let bytes = names[from..].iter().scan(0, |sum, name| {
+            *sum += OP_OVERHEAD + 6 * name.len();
+            Some(*sum)
+        });
+        let count = bytes.take(MOST_OPS).take_while(|sum| *sum <= most_bytes).count().max(1);
+        parts.push(from..from + count);
+        from += count;
+    }
+    parts
 }
 
 /// Returns all names below a prefix, in their order.
@@ -65,97 +95,20 @@ async fn names(core: &Core, prefix: &str, deadline: Deadline) -> Result<Vec<Stri
     Ok(names)
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Part {
-    Name(String),
-    /// All names that begin with this.
-    Tree(String),
-}
-
-/// Finds the fewest parts that hold all of these names except those that a store keeps for itself.
-/// All names begin with `prefix`, and are in their order; the first `base` bytes are the store's
-/// own prefix. There is no recursion, since names of other tools may be deeper than a stack.
-fn without_own(base: usize, prefix: &str, names: &[&str], parts: &mut Vec<Part>) {
-    // Each name comes with the end of what shows that it is a store's own: it is looked for once,
-    // however deep the name is.
-    let end = |name: &str| end_of_own(&name[base..]).map_or(usize::MAX, |end| base + end);
-    let names: Vec<_> = names.iter().map(|&name| (name, end(name))).collect();
-    let is_own = |(name, end): &(&str, usize)| *end <= name.len();
-    let mut todo = vec![(prefix.len(), &names[..])];
-    while let Some((depth, names)) = todo.pop() {
-        let Some(first) = names.first() else { continue };
-        let Some(slash) = first.0[depth..].find('/') else {
-            if !is_own(first) {
-                parts.push(Part::Name(first.0.to_owned()));
-            }
-            todo.push((depth, &names[1..]));
-            continue;
-        };
-        let child = &first.0[..=depth + slash];
-        let (here, others) = names.split_at(names.partition_point(|(name, _)| name.starts_with(child)));
-        todo.push((depth, others));
-        if first.1 <= child.len() {
-            continue;
-        }
-        match here.iter().any(is_own) {
-            false => parts.push(Part::Tree(child.to_owned())),
-            true if first.0.len() == child.len() => {
-                // The name ends in a slash, as other tools make names.
-                parts.push(Part::Name(child.to_owned()));
-                todo.push((child.len(), &here[1..]));
-            }
-            true => todo.push((child.len(), here)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_others_keep_for_themselves_is_in_no_part() {
-        let names = [
-            "p/.kv/lock/1/l/0",
-            "p/a",
-            "p/a/",
-            "p/a/.kv/gone/1",
-            "p/a/.kv/x",
-            "p/a/b",
-            "p/a/b/c",
-            "p/a/d/.kv/lock/1/l/0",
-            "p/a/d/e",
-            "p/b/c/d",
-            "p/b/e",
-            "p/c.kv/d",
-            "p/c/.kv",
-            "p/d",
-        ];
-        let mut parts = Vec::new();
-        without_own(2, "p/", &names, &mut parts);
-        let (name, tree) = (|n: &str| Part::Name(n.to_owned()), |n: &str| Part::Tree(n.to_owned()));
-        assert_eq!(
-            parts,
-            [
-                name("p/a"),
-                name("p/a/"),
-                name("p/a/.kv/x"),
-                name("p/a/b"),
-                tree("p/a/b/"),
-                name("p/a/d/e"),
-                tree("p/b/"),
-                tree("p/c.kv/"),
-                tree("p/c/"),
-                name("p/d")
-            ]
-        );
-    }
-
-    #[test]
-    fn a_name_may_be_deeper_than_a_stack() {
-        let deep = format!("p/{}.kv/lock/1/l/0", "a/".repeat(20_000));
-        let (beside, mut parts) = (format!("{}b", &deep[..100]), Vec::new());
-        without_own(2, "p/", &[&deep, &beside], &mut parts);
-        assert_eq!(parts, [Part::Name(beside)]);
+    fn a_transaction_holds_as_many_names_as_it_has_room_for() {
+        let sizes = |count: usize, length: usize| -> Vec<usize> {
+            let names = vec!["a".repeat(length); count];
+            parts(512 << 10, &names).into_iter().map(|part| part.len()).collect()
+        };
+        assert_eq!(sizes(0, 1), [0; 0]);
+        assert_eq!(sizes(1, 1), [1]);
+        assert_eq!(sizes(150, 100), [MOST_OPS, MOST_OPS, 150 - 2 * MOST_OPS]);
+        assert_eq!(sizes(10, 20_000), [4, 4, 2]);
+        assert_eq!(sizes(2, 1 << 20), [1, 1]);
     }
 }

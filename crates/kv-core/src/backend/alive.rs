@@ -1,19 +1,20 @@
 //! The life of a lock or lease.
 
+mod log;
+
+pub(crate) use log::Owner;
+
 use super::{Clock, Instant, Outage};
 use crate::{
     Error, ErrorKind, Result,
     driver::Deadline,
-    observe::{self, Origin},
+    observe::{self, Cause, Origin},
 };
+use log::{About, Log};
 use std::{
-    fmt,
     future::{Future, poll_fn},
     pin::pin,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 use tokio::sync::watch;
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 enum Life {
     Until(Instant),
-    Over(Arc<str>),
+    Over(Arc<str>, Cause),
 }
 
 /// The life of a lock or lease, kept by renewals. By the owner's clock it is over when (start of
@@ -56,52 +57,9 @@ pub struct Alive {
     ttl: Duration,
     /// The end of this life alone, while others on the session go on.
     ended: watch::Sender<Option<Arc<str>>>,
+    /// Tells whether this life has an [`Owner`].
+    is_owned: Arc<AtomicBool>,
     log: Arc<Log>,
-}
-
-/// The names that the log lines of a session show. Nothing is logged while there is no [`Owner`].
-#[derive(Default)]
-struct Log {
-    about: OnceLock<About>,
-    owners: AtomicUsize,
-}
-
-struct About {
-    /// `lock` or `lease`.
-    what: &'static str,
-    backend: &'static str,
-    /// Tells whether all is being given back, by `close`.
-    is_shut: Box<dyn Fn() -> bool + Send + Sync>,
-}
-
-impl Log {
-    /// Returns what is told about; `None` when nobody owns it, as while it is given back.
-    fn about(&self) -> Option<&About> {
-        let is_owned = self.owners.load(Ordering::Relaxed) > 0;
-        self.about.get().filter(|about| is_owned && !(about.is_shut)())
-    }
-
-    fn lost(&self, why: &str) {
-        if let Some(About { what, backend, .. }) = self.about() {
-            tracing::warn!(backend, why, "a {what} is lost");
-        }
-    }
-}
-
-impl fmt::Debug for Log {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("owners", &self.owners).finish_non_exhaustive()
-    }
-}
-
-/// The owner of a lock or lease, whose failed renewals and loss are logged while this lives.
-#[derive(Debug)]
-pub(crate) struct Owner(Arc<Log>);
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.0.owners.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Alive {
@@ -133,14 +91,15 @@ impl Alive {
         let (kept, keeper) = watch::channel(());
         let (ended, own_clock) = (watch::Sender::new(None), clock.clone());
         let observed = Origin::current().map(|life| (life.renamed("renew"), life));
-        let log = Arc::<Log>::default();
-        let alive = Self { clock: own_clock, session: watched, keeper, ttl, ended, log: log.clone() };
+        let (log, is_owned) = (Arc::<Log>::default(), Arc::default());
+        let alive =
+            Self { clock: own_clock, session: watched, keeper, ttl, ended, is_owned, log: log.clone() };
         let clock = clock.clone();
         tokio::spawn(async move {
             let (mut until, mut next) = (granted + life, granted + ttl / 3);
             let (mut pause, mut failed) = (ttl / 50, None);
             let mut outage: Option<Outage> = None;
-            let why: Arc<str> = loop {
+            let (why, cause): (Arc<str>, Cause) = loop {
                 tokio::select! {
                     biased;
                     () = kept.closed() => return,
@@ -148,13 +107,9 @@ impl Alive {
                 }
                 let began = clock.now();
                 if began >= until {
-                    break match failed {
-                        Some(e) => {
-                            format!("it was not renewed within {life:?}; the last renewal failed: {e}")
-                        }
-                        None => format!("it was not renewed within {life:?}"),
-                    }
-                    .into();
+                    let failure = failed.map(|e| format!("; the last renewal failed: {e}"));
+                    let why = format!("it was not renewed within {life:?}{}", failure.unwrap_or_default());
+                    break (why.into(), log.by_time());
                 }
                 // A renewal that hangs must leave time for another one, perhaps over another
                 // connection.
@@ -177,20 +132,22 @@ impl Alive {
                 match answer {
                     // The owner may have seen meanwhile that the life is over, as after a suspend.
                     Some(Ok(())) if clock.now() >= until => {
-                        break "the answer to its renewal came after its time".into();
+                        break ("the answer to its renewal came after its time".into(), log.by_time());
                     }
                     Some(Ok(())) => {
                         (until, next, pause) = (began + life, began + ttl / 3, ttl / 50);
                         failed = None;
+                        log.renewed(true);
                         if let Some(mut outage) = outage.take() {
                             outage.over();
                         }
                         session.send_replace(Life::Until(until));
                     }
                     Some(Err(e)) if matches!(e.kind(), ErrorKind::LockLost | ErrorKind::LeaseLost) => {
-                        break e.message().into();
+                        break (e.message().into(), Cause::EndedThere);
                     }
                     failure => {
+                        log.renewed(false);
                         if let Some(About { backend, .. }) = log.about() {
                             let error = failure.as_ref().and_then(|answer| answer.as_ref().err()).cloned();
                             let outage = outage.get_or_insert_with(|| Outage::new("renewal", backend));
@@ -202,8 +159,8 @@ impl Alive {
                     }
                 }
             };
-            log.lost(&why);
-            session.send_replace(Life::Over(why));
+            log.over(&why, cause);
+            session.send_replace(Life::Over(why, cause));
         });
         alive
     }
@@ -216,28 +173,27 @@ impl Alive {
         backend: &'static str,
         is_shut: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Owner {
-        // What shares a session is alike.
-        self.log.about.get_or_init(|| About { what, backend, is_shut: Box::new(is_shut) });
-        self.log.owners.fetch_add(1, Ordering::Relaxed);
-        Owner(self.log.clone())
+        self.log.owned(&self.is_owned, About { what, backend, is_shut: Box::new(is_shut) })
     }
 
     /// Returns another life that hangs on the same session, with an [`end`](Self::end) of its own.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { ended: watch::Sender::new(None), ..self.clone() }
+        Self { ended: watch::Sender::new(None), is_owned: Arc::default(), ..self.clone() }
     }
 
     /// Ends this life and its clones at once, because its owner saw on the server that it is over.
     pub fn end(&self, why: impl Into<Arc<str>>) {
-        end(&self.ended, why.into());
+        let cause = cause_of_end(&self.session, &self.clock, &self.log);
+        self.log.end(&self.ended, &self.is_owned, why.into(), cause);
     }
 
     /// Returns a function that does the same as [`end`](Self::end) and keeps nothing alive, for
     /// the side that sees the lock or lease on the server and must not be what keeps it.
     pub fn ending(&self) -> impl Fn(&str) + Send + Sync + use<> {
-        let ended = self.ended.clone();
-        move |why| end(&ended, why.into())
+        let (ended, is_owned, log) = (self.ended.clone(), self.is_owned.clone(), self.log.clone());
+        let (session, clock) = (self.session.clone(), self.clock.clone());
+        move |why| log.end(&ended, &is_owned, why.into(), cause_of_end(&session, &clock, &log))
     }
 
     /// Tells whether the life is not over, by the owner's clock, and is still renewed. No I/O.
@@ -259,20 +215,30 @@ impl Alive {
         }
         match &*self.session.borrow() {
             Life::Until(until) => self.clock.until(*until),
-            Life::Over(_) => Duration::ZERO,
+            Life::Over(..) => Duration::ZERO,
         }
     }
 
     /// Waits until the life is over, and returns the reason, as a
     /// [`LockLost`](ErrorKind::LockLost). The future keeps nothing alive.
     pub fn lost(&self) -> impl Future<Output = Error> + Send + 'static {
+        let lost = self.lost_by();
+        async move { lost.await.0 }
+    }
+
+    /// Does the same as [`lost`](Self::lost), and tells the cause too.
+    pub(crate) fn lost_by(&self) -> impl Future<Output = (Error, Cause)> + Send + 'static {
         let (mut session, mut ended) = (self.session.clone(), self.ended.subscribe());
+        let (seen, clock, log) = (self.session.clone(), self.clock.clone(), self.log.clone());
         // A `keeper` would have the life renewed for as long as somebody waits: this holds none.
         async move {
             let by_time = async {
-                match session.wait_for(|life| matches!(life, Life::Over(_))).await.as_deref() {
-                    Ok(Life::Over(why)) => why.clone(),
-                    _ => "it was given back, or the runtime that renewed it has ended".into(),
+                match session.wait_for(|life| matches!(life, Life::Over(..))).await.as_deref() {
+                    Ok(Life::Over(why, cause)) => (why.clone(), *cause),
+                    _ => {
+                        let why = "it was given back, or the runtime that renewed it has ended";
+                        (why.into(), Cause::RuntimeEnded)
+                    }
                 }
             };
             let by_hand = async {
@@ -281,9 +247,18 @@ impl Alive {
                     _ => "it was given back".into(),
                 }
             };
-            let why = tokio::select! { biased; why = by_hand => why, why = by_time => why };
-            Error::new(ErrorKind::LockLost, format!("no longer held: {why}"))
+            let (why, cause) = tokio::select! {
+                biased;
+                why = by_hand => (why, cause_of_end(&seen, &clock, &log)),
+                lost = by_time => lost,
+            };
+            (Error::new(ErrorKind::LockLost, format!("no longer held: {why}")), cause)
         }
+    }
+
+    /// Returns the cause of a loss by time that nobody has told yet.
+    pub(crate) fn by_time(&self) -> Cause {
+        self.log.by_time()
     }
 }
 
@@ -292,11 +267,11 @@ fn silent() -> Error {
     Error::new(ErrorKind::Timeout, "the renewal was not answered in time")
 }
 
-/// Ends a life; the first reason counts.
-fn end(ended: &watch::Sender<Option<Arc<str>>>, why: Arc<str>) {
-    ended.send_if_modified(|end| {
-        let first = end.is_none();
-        end.get_or_insert(why);
-        first
-    });
+/// Returns the cause of an end that the server tells: it may have come because this side was late.
+fn cause_of_end(session: &watch::Receiver<Life>, clock: &Clock, log: &Log) -> Cause {
+    match &*session.borrow() {
+        Life::Over(_, cause) => *cause,
+        Life::Until(until) if clock.until(*until).is_zero() => log.by_time(),
+        Life::Until(_) => Cause::EndedThere,
+    }
 }

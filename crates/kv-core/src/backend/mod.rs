@@ -7,7 +7,7 @@
 //! | what must be undone once, also when a future is dropped | [`Undo`] |
 //! | what still runs in the background when the store is closed | [`Tasks`] |
 //! | what may be sent again, to which server, and what is said when no answer came | [`retry`] |
-//! | work that goes on while its caller polls something else | [`apart`](apart()) |
+//! | work that goes on while its caller polls something else; what one caller makes for many | [`apart`](apart()), [`InTurn`] |
 //! | pauses between attempts, and what is logged of an outage | [`Backoff`], [`Outage`] |
 //! | a mutex without poison, ids that nobody else has | [`Mutex`], [`unique`](unique()) |
 //! | what each runtime has for itself, such as a connection; whether a runtime has ended | [`ByRuntime`], [`Home`] |
@@ -17,14 +17,16 @@
 //! | a whole watch, out of what a server can list and tell | [`watch`] |
 //! | what waits for a slow reader, bounded; when each of many things ends | [`Inbox`], [`ExpiryQueue`] |
 //! | one source of changes for many watches of one process | [`Hub`] |
+//! | what runs as long as somebody uses it, such as the source of a hub | [`WhileUsed`] |
 //! | sessions that locks share, one for each runtime and TTL; a session that is to end although others wait under it | [`Sessions`], [`LetGo`] |
 //! | the files of [`Tls`](crate::Tls), a login, addresses, a prefix, as a configuration gives them | [`tls`], [`login`], [`addresses`], [`whole_prefix`] |
 //! | which call and backend an error of opening comes from, and for how long it was tried | [`opening`](opening()), [`in_open`] |
 //! | a fair lock on a server that keeps a queue | [`queue`] |
 //! | a lock out of put-if-missing, TTL and watch | [`fallback`] |
 //!
-//! Two more helpers are with their types: [`Page::select`](crate::driver::Page::select), for
-//! servers that list whole, and [`Expect::check`](crate::driver::Expect::check).
+//! More helpers are with their types: [`Page::select`](crate::driver::Page::select), for servers
+//! that list whole, [`Page::seek`](crate::driver::Page::seek), for those that seek by name, and
+//! [`Expect::check`](crate::driver::Expect::check).
 
 mod abort;
 mod alive;
@@ -38,6 +40,7 @@ pub mod fallback;
 mod here;
 mod home;
 mod hub;
+mod in_turn;
 mod inbox;
 mod let_go;
 mod mutex;
@@ -54,6 +57,7 @@ pub mod tls;
 mod undo;
 mod unique;
 pub mod watch;
+mod while_used;
 
 pub use abort::AbortOnDrop;
 pub use alive::Alive;
@@ -67,6 +71,7 @@ pub use expiry::ExpiryQueue;
 pub(crate) use here::Here;
 pub use home::Home;
 pub use hub::{Change, Hub, Subscription};
+pub use in_turn::InTurn;
 pub use inbox::Inbox;
 pub use let_go::LetGo;
 pub use mutex::Mutex;
@@ -80,6 +85,7 @@ pub use tasks::Tasks;
 pub use undo::Undo;
 pub(crate) use undo::Undoing;
 pub use unique::unique;
+pub use while_used::WhileUsed;
 
 use std::sync::{Mutex as StdMutex, MutexGuard, PoisonError};
 

@@ -97,17 +97,18 @@ setters!(WriteOptions {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct PutOptions {
-    /// The time that the key lives after this write; `None` makes it permanent. Not together with
-    /// `lease`.
+    /// The time that the key lives after this write, as granted: the handle has rounded it by
+    /// [`Capabilities::key_ttl`](crate::Capabilities::key_ttl), and the store does not do so again.
+    /// `None` makes the key permanent. Not together with `lease`.
     pub ttl: Option<Duration>,
     /// The lease that the key lives under.
     pub lease: Option<LeaseId>,
-    /// The moment by which the call has to end. In a [`Transaction`](super::Transaction) the
-    /// transaction's own counts.
+    /// The moment by which the call has to end; in a [`Transaction`](super::Transaction) that of
+    /// the transaction.
     pub deadline: Deadline,
 }
 setters!(PutOptions {
-    /// Sets how long the key lives after this write.
+    /// Sets how long the key lives after this write, as granted.
     ttl: Option<Duration>,
     /// Sets the lease that the key lives under.
     lease: Option<LeaseId>,
@@ -207,7 +208,9 @@ setters!(LeaseOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LockOptions {
-    /// The time that the lock outlives its holder's last renewal.
+    /// The time that the lock outlives its holder's last renewal, as granted: the handle has
+    /// rounded it by [`Capabilities::lock_ttl`](crate::Capabilities::lock_ttl), and the store does
+    /// not do so again.
     pub ttl: Duration,
     /// The value that others read of the holder.
     pub value: Bytes,
@@ -230,7 +233,7 @@ impl Default for LockOptions {
     }
 }
 setters!(LockOptions {
-    /// Sets how long the lock outlives its holder's last renewal.
+    /// Sets how long the lock outlives its holder's last renewal, as granted.
     ttl: Duration,
     /// Sets what others read of the holder.
     value: Bytes,

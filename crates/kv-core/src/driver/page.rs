@@ -2,7 +2,7 @@
 
 use crate::{Directory, Entry, Error, ErrorKind, HeldLock, Item, Key, Position, driver::ListOptions};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 /// A backend's own note of where the next page begins; opaque to everyone else.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -89,6 +89,45 @@ impl Page {
         at.truncate(cut.unwrap_or(usize::MAX));
         let next = cut.and_then(|_| at.last().map(|(p, _)| Self::behind(p)));
         Self { items: at.into_iter().map(|(_, item)| item).collect(), next }
+    }
+
+    /// Returns, for backends whose server seeks by name, the name at which a page begins: included
+    /// or excluded, and without the store's prefix. Names are in the order of their bytes. Each name
+    /// from there on that is a key below the directory gives an item of the page, or lies in the
+    /// child that is one.
+    ///
+    /// The page begins behind the place of the cursor, or else behind `options.start_after`. Such a
+    /// place may lie before or behind the directory, or deep in it: in a listing of children, all
+    /// that is in a child is over once the child itself is, also where the place is a key in it.
+    ///
+    /// ```
+    /// use kv_core::{Directory, Error, Key, Position, driver::{ListOptions, Page}};
+    /// use std::ops::Bound::{Excluded, Included};
+    ///
+    /// let d = Directory::parse("d")?;
+    /// let all = ListOptions::default();
+    /// let behind = |place: Position| all.clone().start_after(Some(place));
+    /// assert_eq!(Page::seek(&d, &all, None), Included("d/".into()));
+    /// assert_eq!(Page::seek(&d, &behind(Key::parse("c")?.into()), None), Included("d/".into()));
+    /// let in_y = behind(Key::parse("d/y/z")?.into());
+    /// assert_eq!(Page::seek(&d, &in_y, None), Excluded("d/y/z".into()));
+    ///
+    /// // `0` is the character behind the slash: nothing in `d/y` comes any more.
+    /// assert_eq!(Page::seek(&d, &in_y.recursive(false), None), Included("d/y0".into()));
+    /// let y = behind(Directory::parse("d/y")?.into()).recursive(false);
+    /// assert_eq!(Page::seek(&d, &y, None), Included("d/y0".into()));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn seek(directory: &Directory, options: &ListOptions, from: Option<&Cursor>) -> Bound<String> {
+        let begins = directory.start();
+        let place = from.and_then(Self::place).or_else(|| options.start_after.clone());
+        let place = place.map(|place| place.start()).filter(|place| *place > begins);
+        let Some(place) = place else { return Bound::Included(begins) };
+        let inside = place.strip_prefix(&begins).filter(|_| !options.recursive);
+        match inside.and_then(|inside| inside.split_once('/')) {
+            Some((child, _)) => Bound::Included(format!("{begins}{child}0")),
+            None => Bound::Excluded(place),
+        }
     }
 
     /// Returns, for backends whose server seeks by name, the cursor of a page that begins behind

@@ -34,6 +34,7 @@ impl Kv {
             db.system.name = system_name(backend),
             db.operation.name = operation,
             error.type = Empty,
+            otel.status_code = Empty,
             kv.key = Empty,
         );
         if self.handle.shows_keys {
@@ -85,6 +86,7 @@ impl Kv {
         let answer = answer.map_err(|e| self.in_call(e, operation, key));
         if let Err(e) = &answer {
             span.record("error.type", e.kind().as_str());
+            span.record("otel.status_code", "ERROR");
         }
         observed.end(answer.as_ref().err());
         answer

@@ -1,6 +1,6 @@
 //! Checks of a call against the capabilities of the store, before any I/O.
 
-use crate::{Bytes, Capabilities, Consistency, Error, ErrorKind, Linearizable, Result, driver::PutOptions};
+use crate::{Bytes, Capabilities, Consistency, Error, ErrorKind, Linearizable, Result};
 
 impl Capabilities {
     pub(super) fn check_consistency(&self, consistency: Consistency) -> Result<()> {
@@ -21,21 +21,6 @@ impl Capabilities {
             ErrorKind::TooLarge,
             format!("a value of {long} bytes; this store takes at most {most}"),
         ))
-    }
-
-    pub(super) fn check_put(&self, value: &Bytes, options: &PutOptions) -> Result<()> {
-        self.check_value(value)?;
-        match (options.ttl, &options.lease) {
-            (Some(_), Some(_)) => Err(Error::new(
-                ErrorKind::InvalidArgument,
-                "a TTL together with a lease; a key lives by one of them, so give only that one",
-            )),
-            (Some(ttl), None) => {
-                self.ttl.as_ref().ok_or_else(|| self.unsupported("TTLs"))?.grant(ttl).map(drop)
-            }
-            (None, Some(_)) if self.lease.is_none() => Err(self.unsupported("leases")),
-            _ => Ok(()),
-        }
     }
 
     pub(super) fn check_fence(&self) -> Result<()> {

@@ -41,7 +41,7 @@ impl LockHolder {
     #[doc(alias = "observe")]
     #[doc(alias = "election")]
     pub fn watch(self) -> WatchCall {
-        WatchCall::new(&self.kv, self.name.map(Target::Holder)).deadline(self.within)
+        WatchCall::new(&self.kv, "lock_holder", self.name.map(Target::Holder)).deadline(self.within)
     }
 
     async fn run(self) -> Result<Option<Holder>> {

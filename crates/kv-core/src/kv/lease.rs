@@ -39,8 +39,7 @@ impl LeaseCall {
         let until_closed = kv.until_closed();
         let (store, deadline) = kv.begin(within);
         let lease = async {
-            let capabilities = store.capabilities();
-            capabilities.lease.as_ref().ok_or_else(|| capabilities.unsupported("leases"))?.grant(ttl)?;
+            let ttl = store.capabilities().lease_ttl(ttl)?;
             let options = LeaseOptions { deadline, each_request: within };
             tokio::select! {
                 biased;

@@ -11,6 +11,9 @@ use std::{
     time::Duration,
 };
 
+/// The name of the call [`Lock::acquire_within`].
+const WITHIN: &str = "acquire_within";
+
 /// A lock by its name: [`acquire`](Self::acquire) waits in line for it, and gives a [`Guard`].
 ///
 /// A lock has one holder at a time, also within one process, task and handle: there is no
@@ -85,10 +88,10 @@ impl Lock {
         let kv = self.kv.clone();
         let ended = || {
             let why = "the store ended the wait without the lock";
-            kv.in_call(Error::new(ErrorKind::Other, why), "lock", None)
+            kv.in_call(Error::new(ErrorKind::Other, why), "acquire", None)
         };
         let wait = Wait::new(&self);
-        self.get(Some(wait)).await?.ok_or_else(ended)
+        self.get("acquire", Some(wait)).await?.ok_or_else(ended)
     }
 
     /// Acquires the lock if it is free and nobody waits for it; returns `None` otherwise. It
@@ -104,7 +107,7 @@ impl Lock {
     /// That of [`acquire`](Self::acquire).
     #[doc(alias = "try_lock")]
     pub async fn try_acquire(self) -> Result<Option<Guard>> {
-        self.get(None).await
+        self.get("try_acquire", None).await
     }
 
     /// Acquires the lock as [`acquire`](Self::acquire) does, but returns `None` when the lock was
@@ -123,32 +126,32 @@ impl Lock {
         // The time is limited where the wait goes on, polled or not: nothing is granted behind it.
         let acquire = async move {
             let (kv, name) = (self.kv.clone(), self.name.clone());
-            let answer = deadline.limit(self.get_counted(Some(waiting.clone()))).await;
+            let answer = deadline.limit(self.get_counted(WITHIN, Some(waiting.clone()))).await;
             answer.unwrap_or_else(|| match waiting.outage() {
-                Some(e) => Err(kv.in_call(e, "lock", name.as_ref().ok().map(Key::as_str))),
+                Some(e) => Err(kv.in_call(e, WITHIN, name.as_ref().ok().map(Key::as_str))),
                 None => Ok(None),
             })
         };
-        kv.acquiring("lock", Box::pin(acquire)).await
+        kv.acquiring(WITHIN, Box::pin(acquire)).await
     }
 
-    async fn get(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {
+    /// Makes the call of this name.
+    async fn get(self, operation: &'static str, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {
         let kv = self.kv.clone();
-        kv.acquiring("lock", Box::pin(self.get_counted(wait))).await
+        kv.acquiring(operation, Box::pin(self.get_counted(operation, wait))).await
     }
 
-    async fn get_counted(self, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {
+    async fn get_counted(self, operation: &'static str, wait: Option<Arc<Wait>>) -> Result<Option<Guard>> {
         let kv = self.kv;
-        let name = self.name.map_err(|e| kv.in_call(Error::clone(&e), "lock", None))?;
+        let name = self.name.map_err(|e| kv.in_call(Error::clone(&e), operation, None))?;
         let until_closed = kv.until_closed();
-        let options =
-            LockOptions { ttl: self.ttl, value: self.value, wait: wait.is_some(), each_request: self.within };
+        let (asked, value, each_request) = (self.ttl, self.value, self.within);
         let (store, deadline) = kv.begin(if wait.is_some() { Duration::MAX } else { self.within });
         let lock = async {
             let capabilities = store.capabilities();
-            let locking = capabilities.lock.as_ref().ok_or_else(|| capabilities.unsupported("locks"))?;
-            let ttl = locking.ttl.grant(options.ttl)?;
-            capabilities.check_value(&options.value)?;
+            let ttl = capabilities.lock_ttl(asked)?;
+            capabilities.check_value(&value)?;
+            let options = LockOptions { ttl, value, wait: wait.is_some(), each_request };
             let whole = kv.part().whole(&name)?;
             let acquire = async {
                 match &wait {
@@ -165,13 +168,13 @@ impl Lock {
                 acquired = acquire => Ok(acquired?.map(|acquired| (acquired, ttl))),
             }
         };
-        let acquired = kv.call("lock", Some(name.as_str()), Does::Read, deadline, lock).await?;
+        let acquired = kv.call(operation, Some(name.as_str()), Does::Read, deadline, lock).await?;
         let Some((Acquired { fence, alive, mut release }, ttl)) = acquired else { return Ok(None) };
-        kv.hold(&mut release).map_err(|e| kv.in_call(e, "lock", Some(name.as_str())))?;
+        kv.hold(&mut release).map_err(|e| kv.in_call(e, operation, Some(name.as_str())))?;
         let fence = fence.acquired_as(&name);
         let sentry = Sentry::of(&kv, &alive, ErrorKind::LockLost, Some(&name));
         let owner = kv.owner_of(&alive, "lock");
-        Ok(Some(Guard { sentry, owner, kv, name, fence, ttl, alive, release, within: self.within }))
+        Ok(Some(Guard { sentry, owner, kv, name, fence, ttl, alive, release, within: each_request }))
     }
 }
 

@@ -8,6 +8,7 @@ mod closing;
 mod guard;
 mod holder;
 mod lease;
+mod lifetime;
 mod list;
 mod listing;
 mod lock;
@@ -17,6 +18,7 @@ mod read;
 mod sentry;
 mod shown;
 mod transact;
+mod trees;
 mod update;
 mod watch;
 mod write;
@@ -31,9 +33,10 @@ pub use lock::Lock;
 pub use locks::Locks;
 pub use read::{Exists, Get, GetMany, HealthCall};
 pub use transact::{Step, Txn};
+pub use trees::{Adopt, DeleteTree};
 pub use update::{Next, Update, Updated};
 pub use watch::{Watch, WatchCall};
-pub use write::{Adopt, Delete, DeleteTree, Put};
+pub use write::{Delete, Put};
 
 #[allow(unused_imports, reason = "the documentation speaks of it")]
 use crate::ErrorKind;
@@ -236,7 +239,8 @@ impl Kv {
     /// Each call opens a span of `tracing` at the level `DEBUG`, with the fields of OpenTelemetry's
     /// conventions for databases: `otel.name` and `db.operation.name` have the operation,
     /// `db.system.name` the [system](crate::observe::system_name), `otel.kind` is `client`, or
-    /// `internal` without a server, and `error.type` is the kind of the error of a call that failed.
+    /// `internal` without a server. Of a call that failed `error.type` is the kind of the error, and
+    /// `otel.status_code` is `ERROR`.
     ///
     /// # Example
     /// ```

@@ -1,10 +1,10 @@
 //! Tells an observer that a lock or a lease was lost.
 
-use super::{Kv, Shared, guard::until_lost};
+use super::{Kv, Shared};
 use crate::{
     Error, ErrorKind, Key,
     backend::{AbortOnDrop, Alive},
-    observe::Observing,
+    observe::{Cause, Observing},
 };
 use std::{
     future::Future,
@@ -51,14 +51,14 @@ impl Teller {
         is_first
     }
 
-    fn tell(&self, error: Error) {
+    fn tell(&self, error: Error, cause: Cause) {
         let is_closed = self.shared.shut.load(Ordering::Acquire);
         if !self.let_go() || is_closed {
             return;
         }
         let lock = self.lock.as_ref().map(Key::as_str);
         let error = error.in_call(self.operation, self.observing.backend, lock);
-        self.observing.lost(self.operation, lock, &error);
+        self.observing.lost(self.operation, lock, cause, &error);
     }
 }
 
@@ -70,8 +70,17 @@ impl Sentry {
         let (shared, is_over) = (kv.handle.shared.clone(), AtomicBool::new(false));
         observing.took(operation, lock.map(Key::as_str));
         let teller = Arc::new(Teller { observing, shared, operation, lock: lock.cloned(), is_over });
-        let (tells, lost) = (teller.clone(), until_lost(kv, alive, kind));
-        let task = tokio::spawn(async move { tells.tell(lost.await) });
+        let (tells, until_closed, lost) = (teller.clone(), kv.until_closed(), alive.lost_by());
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                // What is given back by `close` is not lost.
+                () = until_closed => {
+                    tells.let_go();
+                }
+                (error, cause) = lost => tells.tell(error.with_kind(kind), cause),
+            }
+        });
         let task = AbortOnDrop::new(task.abort_handle());
         Some(Self { alive: alive.clone(), kind, teller, _task: task })
     }
@@ -81,12 +90,15 @@ impl Drop for Sentry {
     fn drop(&mut self) {
         // Whoever gives a lock up because it is lost may come before the task.
         if !self.alive.is_held() {
-            let lost = pin!(self.alive.lost());
-            let error = match lost.poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(error) => error,
-                Poll::Pending => Error::new(self.kind, "no longer held: its time is over"),
+            let lost = pin!(self.alive.lost_by());
+            let (error, cause) = match lost.poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(lost) => lost,
+                Poll::Pending => {
+                    let error = Error::new(self.kind, "no longer held: its time is over");
+                    (error, self.alive.by_time())
+                }
             };
-            self.teller.tell(error.with_kind(self.kind));
+            self.teller.tell(error.with_kind(self.kind), cause);
         }
         self.teller.let_go();
     }

@@ -117,8 +117,13 @@ impl Txn {
     /// Makes the call, as a part of this operation on this key.
     pub(super) async fn send(self, operation: &'static str, key: Option<&Key>) -> Result<Outcome> {
         let key = key.map(Key::as_str);
-        let transaction = self.transaction.map_err(|e| self.kv.in_call(e, operation, key))?;
+        let mut transaction = self.transaction.map_err(|e| self.kv.in_call(e, operation, key))?;
         let (store, deadline) = self.kv.begin(self.within);
+        for write in &mut transaction.writes {
+            if let Write::Put { options, .. } = write {
+                options.deadline = deadline;
+            }
+        }
         let transact = async {
             check(store.capabilities(), self.kv.part(), &transaction)?;
             match store.transact(transaction, &WriteOptions { deadline }).await? {

@@ -28,13 +28,15 @@ use std::{
 #[must_use = "a call does nothing until it is awaited"]
 pub struct WatchCall {
     kv: Kv,
+    /// The call that the program makes.
+    operation: &'static str,
     target: Result<Target>,
     within: Duration,
 }
 
 impl WatchCall {
-    pub(super) fn new(kv: &Kv, target: Result<Target>) -> Self {
-        Self { kv: kv.clone(), target, within: kv.deadline }
+    pub(super) fn new(kv: &Kv, operation: &'static str, target: Result<Target>) -> Self {
+        Self { kv: kv.clone(), operation, target, within: kv.deadline }
     }
     /// Sets the time that the beginning of the watch and each single request of it have, in place
     /// of the handle's. The watch itself has no end.
@@ -45,12 +47,8 @@ impl WatchCall {
     }
 
     async fn run(self) -> Result<Watch> {
-        let target = self.target.map_err(|e| self.kv.in_call(e, "watch", None))?;
-        let operation = match &target {
-            Target::Key(_) => "watch",
-            Target::Tree(_) => "watch_tree",
-            Target::Holder(_) => "lock_holder",
-        };
+        let operation = self.operation;
+        let target = self.target.map_err(|e| self.kv.in_call(e, operation, None))?;
         let closed = Box::pin(self.kv.until_closed());
         let (store, deadline) = self.kv.begin(self.within);
         let watch = async {

@@ -1,10 +1,9 @@
-//! `put`, `delete`, `delete_tree`, `adopt`.
+//! `put`, `delete`.
 
-use super::{Does, Kv, Lease, awaitable, deadline, part::Part};
+use super::{Does, Kv, Lease, awaitable, deadline, lifetime::Lifetime, part::Part};
 use crate::{
-    Bytes, Condition, Directory, Error, ErrorKind, Fence, Key, Result, Version, Written,
-    backend::retry::outcome_unknown,
-    driver::{Deadline, Decision, Expect, PutOptions, Store, Transaction, Write, WriteOptions},
+    Bytes, Condition, Error, ErrorKind, Fence, Key, Result, Version, Written,
+    driver::{Deadline, Decision, Expect, Store, Transaction, Write, WriteOptions},
 };
 use std::time::Duration;
 
@@ -22,20 +21,27 @@ use std::time::Duration;
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Put {
     kv: Kv,
+    /// The call that the program makes.
+    operation: &'static str,
     /// The key, or what is wrong with the call.
     key: Result<Key>,
     value: Bytes,
     expect: Expect,
-    options: PutOptions,
+    life: Lifetime,
     fence: Option<Fence>,
     within: Duration,
 }
 
 impl Put {
-    pub(super) fn new(kv: &Kv, key: Result<Key>, value: Bytes, expect: Expect) -> Self {
-        // The deadline is set when the call is awaited.
-        let options = PutOptions { deadline: Deadline::NEVER, ttl: None, lease: None };
-        Self { kv: kv.clone(), key, value, expect, options, fence: None, within: kv.deadline }
+    pub(super) fn new(
+        kv: &Kv,
+        operation: &'static str,
+        key: Result<Key>,
+        value: Bytes,
+        expect: Expect,
+    ) -> Self {
+        let (kv, within, life) = (kv.clone(), kv.deadline, Lifetime::default());
+        Self { kv, operation, key, value, expect, life, fence: None, within }
     }
     /// Sets how long the key lives after this write, at least. The TTL is rounded up to the
     /// server's unit and raised to its least, and the answer tells what was granted.
@@ -45,14 +51,14 @@ impl Put {
     #[doc(alias = "expiry")]
     #[doc(alias = "timeout")]
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.options.ttl = Some(ttl);
+        self.life.ttl = Some(ttl);
         self
     }
     /// Has the key live as long as the lease.
     #[doc(alias = "ephemeral")]
     #[doc(alias = "session")]
     pub fn lease(mut self, lease: &Lease) -> Self {
-        self.options.lease = Some(lease.id().clone());
+        self.life.lease = Some(lease.id().clone());
         self
     }
     /// Makes the put only if the key is not there; else it fails with
@@ -85,24 +91,19 @@ impl Put {
     deadline!();
 
     /// Sets these options in place of all that there were.
-    pub(super) fn with(mut self, options: PutOptions, fence: Option<Fence>, within: Duration) -> Self {
-        (self.options, self.fence, self.within) = (options, fence, within);
+    pub(super) fn with(mut self, life: Lifetime, fence: Option<Fence>, within: Duration) -> Self {
+        (self.life, self.fence, self.within) = (life, fence, within);
         self
     }
 
-    fn run(self) -> impl Future<Output = Result<Written>> {
-        let operation = if self.expect == Expect::Anything { "put" } else { "atomic_put" };
-        self.send(operation)
-    }
-
-    /// Makes the call, as a part of this operation.
-    pub(super) async fn send(self, operation: &'static str) -> Result<Written> {
-        let Self { kv, key, value, expect, mut options, fence, within } = self;
+    /// Makes the call.
+    pub(super) async fn run(self) -> Result<Written> {
+        let Self { kv, operation, key, value, expect, life, fence, within } = self;
         let key = &key.map_err(|e| kv.in_call(e, operation, None))?;
         let (store, deadline) = kv.begin(within);
-        options.deadline = deadline;
         let put = async {
-            store.capabilities().check_put(&value, &options)?;
+            store.capabilities().check_value(&value)?;
+            let options = life.options(store.capabilities(), deadline)?;
             let whole = kv.part().whole(key)?;
             let Some(fence) = fence else {
                 return store.put(&whole, value, expect, &options).await;
@@ -117,9 +118,11 @@ impl Put {
 
     /// Returns the put as a piece of a transaction, with the part of the tree that it names.
     pub(super) fn step(self) -> (Part, Result<(Vec<Condition>, Write)>) {
-        let Self { kv, key, value, expect, options, fence, .. } = self;
+        let Self { kv, key, value, expect, life, fence, .. } = self;
         let piece = key.and_then(|key| {
-            kv.capabilities().check_put(&value, &options)?;
+            kv.capabilities().check_value(&value)?;
+            // The transaction sets its own deadline.
+            let options = life.options(kv.capabilities(), Deadline::NEVER)?;
             Ok((conditions(fence, &key, expect), Write::Put { key, value, options }))
         });
         (kv.part().clone(), piece)
@@ -140,6 +143,8 @@ awaitable!(Put => Written, Put::run);
 #[must_use = "a call does nothing until it is awaited"]
 pub struct Delete {
     kv: Kv,
+    /// The call that the program makes.
+    operation: &'static str,
     /// The key, or what is wrong with the call.
     key: Result<Key>,
     expect: Expect,
@@ -148,8 +153,8 @@ pub struct Delete {
 }
 
 impl Delete {
-    pub(super) fn new(kv: &Kv, key: Result<Key>, expect: Expect) -> Self {
-        Self { kv: kv.clone(), key, expect, fence: None, within: kv.deadline }
+    pub(super) fn new(kv: &Kv, operation: &'static str, key: Result<Key>, expect: Expect) -> Self {
+        Self { kv: kv.clone(), operation, key, expect, fence: None, within: kv.deadline }
     }
     /// Makes the write only if the key is at this version; else it fails with
     /// [`KeyModified`](ErrorKind::KeyModified), also when the key is gone.
@@ -172,14 +177,9 @@ impl Delete {
     }
     deadline!();
 
-    fn run(self) -> impl Future<Output = Result<bool>> {
-        let operation = if self.expect == Expect::Anything { "delete" } else { "atomic_delete" };
-        self.send(operation)
-    }
-
-    /// Makes the call, as a part of this operation.
-    pub(super) async fn send(self, operation: &'static str) -> Result<bool> {
-        let Self { kv, key, expect, fence, within } = self;
+    /// Makes the call.
+    pub(super) async fn run(self) -> Result<bool> {
+        let Self { kv, operation, key, expect, fence, within } = self;
         let key = &key.map_err(|e| kv.in_call(e, operation, None))?;
         let (store, deadline) = kv.begin(within);
         let delete = async {
@@ -264,84 +264,3 @@ pub(super) fn lock_lost(fence: &Fence) -> Error {
     let why = format!("{fence:?} is no longer held; acquire it anew before writing");
     Error::new(ErrorKind::LockLost, why)
 }
-
-/// [`Kv::delete_tree`], to be awaited.
-///
-/// # Errors
-/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O;
-/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer was lost, and when a batch failed
-/// after others had deleted something; the cause tells why: call it again.
-#[derive(Debug)]
-#[must_use = "a call does nothing until it is awaited"]
-pub struct DeleteTree {
-    kv: Kv,
-    directory: Result<Directory>,
-    within: Duration,
-}
-
-impl DeleteTree {
-    pub(super) fn new(kv: &Kv, directory: Result<Directory>) -> Self {
-        Self { kv: kv.clone(), directory, within: kv.deadline }
-    }
-    /// Sets the time that each batch has, in place of the handle's.
-    #[doc(alias = "timeout")]
-    pub fn deadline(mut self, within: Duration) -> Self {
-        self.within = within;
-        self
-    }
-
-    async fn run(self) -> Result<Option<u64>> {
-        let directory = self.directory.map_err(|e| self.kv.in_call(e, "delete_tree", None))?;
-        let name = Some(directory.as_str());
-        let whole = self.kv.part().whole_directory(&directory);
-        let whole = whole.map_err(|e| self.kv.in_call(e, "delete_tree", name))?;
-        let (mut from, mut count) = (None, Some(0));
-        loop {
-            let (store, deadline) = self.kv.begin(self.within);
-            let has_deleted = count != Some(0);
-            let batch = async {
-                let batch = store.delete_tree(&whole, from.as_ref(), &WriteOptions { deadline }).await;
-                // Something is deleted by now, whatever this batch says of itself.
-                batch.map_err(|e| if has_deleted { outcome_unknown(e) } else { e })
-            };
-            let batch = self.kv.call("delete_tree", name, Does::Write, deadline, batch).await?;
-            count = count.zip(batch.deleted).map(|(sum, more)| sum + more);
-            from = batch.next;
-            if from.is_none() {
-                return Ok(count);
-            }
-        }
-    }
-}
-awaitable!(DeleteTree => Option<u64>, DeleteTree::run);
-
-/// [`Kv::adopt`], to be awaited.
-///
-/// # Errors
-/// [`InvalidKey`](ErrorKind::InvalidKey) before any I/O;
-/// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when an answer was lost: call it again.
-#[derive(Debug)]
-#[must_use = "a call does nothing until it is awaited"]
-pub struct Adopt {
-    kv: Kv,
-    directory: Result<Directory>,
-    within: Duration,
-}
-
-impl Adopt {
-    pub(super) fn new(kv: &Kv, directory: Result<Directory>) -> Self {
-        Self { kv: kv.clone(), directory, within: kv.deadline }
-    }
-    deadline!();
-
-    async fn run(self) -> Result<u64> {
-        let directory = self.directory.map_err(|e| self.kv.in_call(e, "adopt", None))?;
-        let (store, deadline) = self.kv.begin(self.within);
-        let adopt = async {
-            let whole = self.kv.part().whole_directory(&directory)?;
-            store.adopt(&whole, &WriteOptions { deadline }).await
-        };
-        self.kv.call("adopt", Some(directory.as_str()), Does::Write, deadline, adopt).await
-    }
-}
-awaitable!(Adopt => u64, Adopt::run);

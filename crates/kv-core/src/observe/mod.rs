@@ -14,7 +14,7 @@
 //! | [`resynced`](Observer::resynced) | when the reader of a watch comes to a `Synced` behind the first |
 //! | [`lagged`](Observer::lagged) | for each change that a watch gives from its queue: how long it has waited there for the reader |
 //! | [`took`](Observer::took), [`let_go`](Observer::let_go) | when a lock or a lease is there, and when it is given back, or lost |
-//! | [`lost`](Observer::lost) | when a lock or a lease is lost that was neither given back nor closed |
+//! | [`lost`](Observer::lost) | when a lock or a lease is lost that was neither given back nor closed, and by which [cause](Cause) |
 //!
 //! A call that is refused for its name or its options never begins. What goes on in the background
 //! after a guard or a future was dropped is not told.
@@ -48,7 +48,7 @@ mod origin;
 mod told;
 
 pub(crate) use origin::{Observed, Observing, Origin, poll};
-pub use told::{Attempt, Call, End, Holding, Lag, Loss, Renewal};
+pub use told::{Attempt, Call, Cause, End, Holding, Lag, Loss, Renewal};
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,6 +1,6 @@
 //! The operation in whose name something is done, and its observer, told from wherever it happens.
 
-use super::{Attempt, Call, End, Holding, Lag, Loss, Observer, Renewal};
+use super::{Attempt, Call, Cause, End, Holding, Lag, Loss, Observer, Renewal};
 use crate::Error;
 use std::{
     cell::RefCell,
@@ -27,8 +27,8 @@ impl Observing {
         self.observer.let_go(&Holding { operation, backend: self.backend, lock });
     }
 
-    pub(crate) fn lost(&self, operation: &'static str, lock: Option<&str>, error: &Error) {
-        self.observer.lost(&Loss { operation, backend: self.backend, lock, error });
+    pub(crate) fn lost(&self, operation: &'static str, lock: Option<&str>, cause: Cause, error: &Error) {
+        self.observer.lost(&Loss { operation, backend: self.backend, lock, cause, error });
     }
 }
 

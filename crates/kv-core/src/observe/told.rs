@@ -47,7 +47,8 @@ pub struct Attempt<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Renewal<'a> {
-    /// The operation that began the life: `lock`, `lease`, or a put with a TTL.
+    /// The operation that began the life: `acquire` or another call that acquires a lock, `lease`,
+    /// or a put with a TTL.
     pub operation: &'static str,
     /// The name of the backend.
     pub backend: &'static str,
@@ -96,6 +97,36 @@ pub struct Loss<'a> {
     pub backend: &'static str,
     /// The name of the lock.
     pub lock: Option<&'a str>,
+    /// The cause, which is fit for a label.
+    pub cause: Cause,
     /// The reason, as `lost` of the guard or the lease gives it.
     pub error: &'a Error,
+}
+
+/// The cause of a loss, as far as the owner's side can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// It could not be renewed in time: the last renewals failed, or were not answered.
+    RenewalsFailed,
+    /// No renewal failed, and yet none was made in time: the process, its runtime or the machine
+    /// stood still.
+    StoodStill,
+    /// The server said that it is over: somebody ended it there, or the server itself did.
+    EndedThere,
+    /// The runtime that renewed it has ended.
+    RuntimeEnded,
+}
+
+impl Cause {
+    /// Returns the name for metrics and log lines: `renewals_failed`, `stood_still`, …
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RenewalsFailed => "renewals_failed",
+            Self::StoodStill => "stood_still",
+            Self::EndedThere => "ended_there",
+            Self::RuntimeEnded => "runtime_ended",
+        }
+    }
 }

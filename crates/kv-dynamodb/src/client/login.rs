@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::identity::{
 };
 use kv_core::{
     Error, ErrorKind,
-    backend::{ByRuntime, Mutex, apart, retry::Effect},
+    backend::{ByRuntime, InTurn, Mutex, retry::Effect},
 };
 use std::{
     fmt,
@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, MutexGuard},
     time::{Duration, SystemTime},
 };
-use tokio::{sync::Mutex as Turn, time::timeout};
+use tokio::time::timeout;
 
 /// Limits how long it may take to fetch credentials.
 const FETCH: Duration = Duration::from_secs(5);
@@ -69,12 +69,12 @@ struct Place {
     provider: Mutex<Option<SharedCredentialsProvider>>,
     /// Holds the credentials that were fetched last, and the time until which they are used.
     kept: Mutex<Option<(Credentials, SystemTime)>>,
-    fetching: Turn<()>,
+    fetching: InTurn,
 }
 
 impl Place {
     fn new() -> Arc<Self> {
-        Arc::new(Self { provider: Mutex::default(), kept: Mutex::default(), fetching: Turn::default() })
+        Arc::new(Self { provider: Mutex::default(), kept: Mutex::default(), fetching: InTurn::default() })
     }
 
     /// Returns the credentials, unless they are to be fetched anew.
@@ -137,15 +137,10 @@ impl Login {
         if let Some(fresh) = place.fresh(self.now()) {
             return Ok(fresh);
         }
-        // A task of its own: a call that is not polled would keep all others waiting for its turn.
-        let login = self.clone();
-        let fetched = apart(async move {
-            let _turn = place.fetching.lock().await;
-            if let Some(fresh) = place.fresh(login.now()) {
-                return Ok(Ok(fresh));
-            }
+        let ((login, there), (look, kept)) = ((self.clone(), place.clone()), (self.clone(), place.clone()));
+        let fetched = place.fetching.get(move || kept.fresh(look.now()).map(Ok), async move {
             let late = |_| Err(CredentialsError::provider_timed_out(FETCH));
-            Ok(timeout(FETCH, login.fetch(&place)).await.unwrap_or_else(late))
+            Ok(timeout(FETCH, login.fetch(&there)).await.unwrap_or_else(late))
         });
         fetched.await.unwrap_or_else(|e| Err(CredentialsError::unhandled(e)))
     }

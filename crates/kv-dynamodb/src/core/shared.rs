@@ -7,11 +7,8 @@ use crate::{
     names::Identity,
     write::{turns::Turns, versions::Versions},
 };
-use kv_core::backend::Mutex;
-use std::{
-    collections::HashMap,
-    sync::{Arc, LazyLock, Weak},
-};
+use kv_core::backend::WhileUsed;
+use std::sync::{Arc, LazyLock};
 
 /// The state that all handles of a store share.
 #[derive(Debug, Default)]
@@ -22,19 +19,12 @@ pub(crate) struct Shared {
     pub(crate) leases: Leases,
 }
 
-static OPEN: LazyLock<Mutex<HashMap<Identity, Weak<Shared>>>> = LazyLock::new(Mutex::default);
+static OPEN: LazyLock<WhileUsed<Identity, Shared>> = LazyLock::new(WhileUsed::new);
 
 impl Shared {
     /// Returns the state of this store, which lives as long as one handle has it.
     pub(crate) fn of(store: Identity) -> Arc<Self> {
-        let mut open = OPEN.lock();
-        if let Some(there) = open.get(&store).and_then(Weak::upgrade) {
-            return there;
-        }
-        open.retain(|_, shared| shared.strong_count() > 0);
-        let new = Arc::<Self>::default();
-        open.insert(store, Arc::downgrade(&new));
-        new
+        OPEN.get_or(store, Self::default)
     }
 }
 

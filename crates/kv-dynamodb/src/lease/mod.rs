@@ -28,8 +28,6 @@ use std::{sync::Arc, time::Duration};
 
 /// Does [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-    let range = core.capabilities.lease.as_ref();
-    let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;
     fresh_time(core, options.deadline).await?;
     let (each_request, time) = (options.each_request, &core.client.time);
     let (granted, to) = (time.local().now(), Renewal { ends: time.end_of(ttl), number: 0 });

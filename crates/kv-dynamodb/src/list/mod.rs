@@ -19,10 +19,12 @@ use kv_core::{
     Bytes, Directory, Item, Key, Position, Result,
     driver::{Cursor, ListOptions, Page},
 };
+use std::ops::Bound;
 
-/// The number of keys that the first page asks for. The pages after it ask for as many as fill
-/// [`PAGE_BYTES`], judged by the page before.
-const FIRST: usize = 64;
+/// The number of keys that the first page asks for; an answer ends at 1 MB, whatever was asked for.
+/// The pages after it ask for as many as fill [`PAGE_BYTES`], judged by the page before.
+const FIRST: usize = 512;
+const LEAST: usize = 64;
 const MOST: usize = 4096;
 const PAGE_BYTES: usize = 1 << 20;
 
@@ -37,8 +39,12 @@ pub(crate) async fn page(
     let token = match page_token(from, directory)? {
         Some(token) => token,
         None => {
-            let behind = options.start_after.as_ref().map(Names::behind);
-            PageToken { size: FIRST, start: behind.map_or(start.clone(), |behind| behind.max(start)) }
+            let begins = match Page::seek(directory, options, None) {
+                Bound::Included(name) => name,
+                Bound::Excluded(name) => Names::after(&name),
+                Bound::Unbounded => String::new(),
+            };
+            PageToken { size: FIRST, start: begins.max(start) }
         }
     };
     let size = options.limit.map_or(token.size, |limit| token.size.min(limit.max(1)));
@@ -65,7 +71,7 @@ pub(crate) async fn page(
 fn next_size(rows: &[(String, Found)]) -> usize {
     let bytes = rows.iter().map(|(name, found)| name.len() + found.value.as_ref().map_or(0, Bytes::len) + 64);
     let each = bytes.sum::<usize>().checked_div(rows.len()).unwrap_or(1).max(1);
-    (PAGE_BYTES / each).clamp(FIRST, MOST)
+    (PAGE_BYTES / each).clamp(LEAST, MOST)
 }
 
 /// An item of a page in the making.

@@ -79,9 +79,7 @@ impl Drop for Asking {
 
 /// Does [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
-    let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
-    let attempt = Arc::new(Attempt::new(core, name, ttl, options));
+    let attempt = Arc::new(Attempt::new(core, name, options.ttl, options));
     let asking = Asking { attempt: attempt.clone(), has_got: false };
     if !options.wait {
         return match attempt.ask().await? {

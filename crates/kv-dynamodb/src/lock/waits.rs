@@ -8,12 +8,11 @@ use crate::{
 };
 use kv_core::{
     Key, Result,
-    backend::{ByRuntime, Mutex, unique},
+    backend::{ByRuntime, Mutex, WhileUsed, unique},
     driver::Deadline,
 };
 use std::{
-    collections::HashMap,
-    sync::{Arc, MutexGuard, Weak},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 use tokio::{
@@ -39,7 +38,7 @@ pub(crate) struct Waits {
 struct Shared {
     client: Arc<Client>,
     partition: Arc<str>,
-    lines: Mutex<HashMap<Key, Weak<Line>>>,
+    lines: WhileUsed<Key, Line>,
     /// The task that polls, while somebody waits.
     poller: Mutex<Option<AbortHandle>>,
 }
@@ -74,15 +73,11 @@ impl Line {
 }
 
 impl Shared {
-    fn lines(&self) -> MutexGuard<'_, HashMap<Key, Weak<Line>>> {
-        self.lines.lock()
-    }
-
     /// Returns the lines whose first contender waits for what the polls find.
     fn waiting(&self) -> Vec<(Key, Arc<Line>)> {
-        let lines = self.lines();
-        let lines = lines.iter().filter_map(|(name, line)| Some((name.clone(), line.upgrade()?)));
-        lines.filter(|(_, line)| line.state().waits).collect()
+        let mut lines = self.lines.all();
+        lines.retain(|(_, line)| line.state().waits);
+        lines
     }
 
     /// Polls the records as long as somebody waits.
@@ -140,18 +135,9 @@ impl Waits {
     pub(crate) async fn turn(&self, name: &Key) -> Result<(OwnedMutexGuard<()>, Wait)> {
         let shared = self.places.here(|| {
             let (client, partition) = (self.client.clone(), self.partition.clone());
-            Arc::new(Shared { client, partition, lines: Mutex::default(), poller: Mutex::default() })
+            Arc::new(Shared { client, partition, lines: WhileUsed::new(), poller: Mutex::default() })
         })?;
-        let line = {
-            let mut lines = shared.lines();
-            lines.retain(|_, line| line.strong_count() > 0);
-            let there = lines.get(name).and_then(Weak::upgrade);
-            there.unwrap_or_else(|| {
-                let line = Arc::<Line>::default();
-                lines.insert(name.clone(), Arc::downgrade(&line));
-                line
-            })
-        };
+        let line = shared.lines.get_or(name.clone(), Line::default);
         let wait = Wait { line, shared };
         Ok((wait.line.turn.clone().lock_owned().await, wait))
     }
@@ -160,7 +146,7 @@ impl Waits {
     /// for the next poll, except now and then, so that other clients have a chance.
     pub(crate) fn released(&self, name: &Key) {
         for shared in self.places.all() {
-            let Some(line) = shared.lines().get(name).and_then(Weak::upgrade) else { continue };
+            let Some(line) = shared.lines.get(name) else { continue };
             let mut state = line.state();
             state.handed_on += 1;
             if !state.handed_on.is_multiple_of(IN_A_ROW) {

@@ -35,10 +35,7 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) async fn of(core: &Core, options: &PutOptions, deadline: Deadline) -> Result<Self> {
-        let ttl = match (&core.capabilities.ttl, options.ttl) {
-            (Some(range), Some(ttl)) => Some(range.grant(ttl)?),
-            _ => None,
-        };
+        let ttl = options.ttl;
         let lease = options.lease.as_ref().map(|id| core.shared.leases.get(id)).transpose()?;
         // Versions are made of the time too.
         if ttl.is_some() || core.client.time.is_rough() {

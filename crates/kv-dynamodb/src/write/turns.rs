@@ -4,21 +4,30 @@
 //! newer version. A deletion leaves nothing to compare with: a put that was under way meanwhile
 //! could bring a version older than the deleted one. So a deletion waits for the puts of its key
 //! that are under way, and later puts wait for the deletion. Puts do not wait for other puts.
+//!
+//! Nobody waits for long: a write that takes longer than [`PATIENCE`] is left behind, by all who
+//! wait for it and by all who come later.
 
 use kv_core::{Key, backend::Mutex, driver::Deadline};
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
+    pin::pin,
     sync::{Arc, MutexGuard},
     time::Duration,
 };
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
-/// The longest wait for a write that is under way: one that takes longer has most likely lost its
-/// answer, and may take effect at any time.
+/// The longest time for which a write holds up others: one that takes longer has most likely lost
+/// its answer, and may take effect at any time, or its program does not poll it.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The places of one line: a put takes one of them, and a deletion all.
+const PLACES: u32 = 1 << 16;
 
-type Busy = HashMap<u64, Arc<RwLock<()>>>;
+type Busy = HashMap<u64, Arc<Line>>;
 
 /// The keys of one store that are being written, by their hashes. Two keys with the same hash wait
 /// for each other, which does no other harm.
@@ -32,6 +41,19 @@ impl Turns {
     fn busy(&self) -> MutexGuard<'_, Busy> {
         self.busy.lock()
     }
+
+    fn line(&self, hash: u64) -> Arc<Line> {
+        self.busy().entry(hash).or_default().clone()
+    }
+
+    /// Leaves a line behind: who waits in it goes to a new one, and those who come later too.
+    fn leave(&self, hash: u64, line: &Arc<Line>) {
+        let mut busy = self.busy();
+        if busy.get(&hash).is_some_and(|there| Arc::ptr_eq(there, line)) {
+            busy.remove(&hash);
+        }
+        line.places.close();
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,9 +62,63 @@ pub(crate) enum TurnOf {
     Puts,
 }
 
-enum Held {
-    Puts { _guard: OwnedRwLockReadGuard<()> },
-    Deletes { _guard: OwnedRwLockWriteGuard<()> },
+/// The line of the writes of one key, which get places in the order in which they came. It is
+/// closed when it is left behind.
+#[derive(Debug)]
+struct Line {
+    places: Arc<Semaphore>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The moments at which the writes that have places got them.
+    since: Vec<Instant>,
+    /// The moment at which a place was last given back: from then on the next in line may have it,
+    /// whose program perhaps does not poll it.
+    free_since: Instant,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        let state = State { since: Vec::new(), free_since: Instant::now() };
+        Self { places: Arc::new(Semaphore::new(PLACES as usize)), state: Mutex::new(state) }
+    }
+}
+
+impl Line {
+    /// Returns for how long the write that is under way longest may still hold up others.
+    fn time_left(&self) -> Duration {
+        let state = self.state.lock();
+        let since = state.since.iter().min().unwrap_or(&state.free_since);
+        PATIENCE.saturating_sub(since.elapsed())
+    }
+}
+
+/// The places of one write, until they are dropped.
+struct Held {
+    line: Arc<Line>,
+    since: Instant,
+    _places: OwnedSemaphorePermit,
+}
+
+impl Held {
+    fn new(line: &Arc<Line>, places: OwnedSemaphorePermit) -> Self {
+        let since = Instant::now();
+        line.state.lock().since.push(since);
+        Self { line: line.clone(), since, _places: places }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut state = self.line.state.lock();
+        let at = state.since.iter().position(|since| *since == self.since);
+        if let Some(at) = at {
+            state.since.swap_remove(at);
+        }
+        state.free_since = Instant::now();
+    }
 }
 
 /// The turn of one write, until it is dropped.
@@ -51,6 +127,7 @@ pub(crate) struct Turn(Vec<KeyTurn>);
 struct KeyTurn {
     turns: Arc<Turns>,
     hash: u64,
+    line: Arc<Line>,
     held: Option<Held>,
 }
 
@@ -58,8 +135,53 @@ impl Drop for KeyTurn {
     fn drop(&mut self) {
         self.held = None;
         let mut busy = self.turns.busy();
-        if busy.get(&self.hash).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+        // The map has the line, and so does this one.
+        let is_last = |there: &Arc<Line>| Arc::ptr_eq(there, &self.line) && Arc::strong_count(there) == 2;
+        if busy.get(&self.hash).is_some_and(is_last) {
             busy.remove(&self.hash);
+        }
+    }
+}
+
+impl KeyTurn {
+    fn new(turns: &Arc<Turns>, hash: u64) -> Self {
+        Self { turns: turns.clone(), hash, line: turns.line(hash), held: None }
+    }
+
+    /// Waits for the places of a write; until this deadline, when the write goes on without them.
+    async fn wait(&mut self, what: TurnOf, deadline: Deadline) {
+        let count = match what {
+            TurnOf::Puts => 1,
+            TurnOf::Deletes => PLACES,
+        };
+        loop {
+            match self.wait_in_line(count, deadline).await {
+                // Who was not polled may have places in a line that was left behind.
+                Some(places) if !self.line.places.is_closed() => {
+                    self.held = Some(Held::new(&self.line, places));
+                    return;
+                }
+                None if deadline.has_passed() => return,
+                _ => {
+                    self.turns.leave(self.hash, &self.line);
+                    self.line = self.turns.line(self.hash);
+                }
+            }
+        }
+    }
+
+    /// Waits for places in the line; `None` when it is, or must be, left behind, and after the
+    /// deadline.
+    async fn wait_in_line(&self, count: u32, deadline: Deadline) -> Option<OwnedSemaphorePermit> {
+        let mut places = pin!(self.line.places.clone().acquire_many_owned(count));
+        loop {
+            let left = self.line.time_left();
+            let within = Deadline::after(left.min(deadline.remaining()));
+            match within.limit(places.as_mut()).await {
+                Some(places) => return places.ok(),
+                None if left.is_zero() || deadline.has_passed() => return None,
+                None => {}
+            }
         }
     }
 }
@@ -77,21 +199,13 @@ impl Turn {
         // comes first, and is enough.
         wanted.sort_unstable();
         wanted.dedup_by_key(|(hash, _)| *hash);
-        let patience = Deadline::after(PATIENCE.min(deadline.remaining() / 2));
+        let patience = Deadline::after(deadline.remaining() / 2);
         let mut turn = Self(Vec::with_capacity(wanted.len()));
         for (hash, what) in wanted {
-            let lock = turns.busy().entry(hash).or_default().clone();
             // This is there before the wait, so that a dropped wait tidies up.
-            turn.0.push(KeyTurn { turns: turns.clone(), hash, held: None });
-            let free = async {
-                match what {
-                    TurnOf::Puts => Held::Puts { _guard: lock.read_owned().await },
-                    TurnOf::Deletes => Held::Deletes { _guard: lock.write_owned().await },
-                }
-            };
-            let held = patience.limit(free).await;
+            turn.0.push(KeyTurn::new(turns, hash));
             if let Some(key) = turn.0.last_mut() {
-                key.held = held;
+                key.wait(what, patience).await;
             }
         }
         turn
@@ -139,12 +253,58 @@ mod tests {
         assert!(turn(&turns, &[("b", Puts)]).now_or_never().is_none());
     }
 
+    /// Tells whether so much time has passed, and hardly more.
+    fn are_past(began: Instant, time: Duration) -> bool {
+        (time..time + PATIENCE / 10).contains(&began.elapsed())
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_what_hangs() {
-        let turns = Arc::default();
-        let _hangs = turn(&turns, &[("a", Puts)]).await;
-        let deletion = turn(&turns, &[("a", Deletes)]);
-        assert!(deletion.await.0.iter().all(|key| key.held.is_none()));
+    async fn what_hangs_holds_up_others_once() {
+        let (turns, began) = (Arc::<Turns>::default(), Instant::now());
+        let hangs = turn(&turns, &[("a", Puts)]).await;
+        tokio::time::sleep(PATIENCE / 2).await;
+        let store = &turns;
+        let waits = [Deletes, Puts, Deletes].map(|what| async move {
+            let got = turn(store, &[("a", what)]).await;
+            assert!(got.0.iter().all(|key| key.held.is_some()));
+        });
+        futures::future::join_all(waits).await;
+        assert!(are_past(began, PATIENCE), "{:?}", began.elapsed());
+        for what in [Deletes, Puts, Deletes] {
+            drop(turn(&turns, &[("a", what)]).await);
+        }
+        assert!(are_past(began, PATIENCE), "{:?}", began.elapsed());
+        drop(hangs);
+        assert!(turns.busy().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_in_line_and_not_polled_holds_up_others_once() {
+        let turns = Arc::<Turns>::default();
+        let first = turn(&turns, &[("a", Puts)]).await;
+        let mut unpolled = Box::pin(turn(&turns, &[("a", Deletes)]));
+        assert!(unpolled.as_mut().now_or_never().is_none());
+        drop(first);
+        let began = Instant::now();
+        drop(turn(&turns, &[("a", Puts)]).await);
+        let held = turn(&turns, &[("a", Deletes)]).await;
+        assert!(are_past(began, PATIENCE), "{:?}", began.elapsed());
+        assert!(unpolled.as_mut().now_or_never().is_none(), "it is behind those who came later");
+        drop(held);
+        assert!(unpolled.await.0.iter().all(|key| key.held.is_some()));
+        assert!(turns.busy().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_deadline_leaves_nobody_behind() {
+        let (turns, began) = (Arc::<Turns>::default(), Instant::now());
+        let key = Key::parse("a").expect("a key");
+        let put = turn(&turns, &[("a", Puts)]).await;
+        let short = Deadline::after(PATIENCE / 10);
+        let deletion = Turn::of(&turns, [(&key, Deletes)], short).await;
+        assert!(deletion.0.iter().all(|key| key.held.is_none()) && began.elapsed() < PATIENCE / 10);
+        assert!(turn(&turns, &[("a", Deletes)]).now_or_never().is_none());
+        drop(put);
     }
 
     #[tokio::test]

@@ -31,8 +31,6 @@ pub(crate) fn keep(core: &Core, grant: &Grant) -> Alive {
 
 /// Does [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Core, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-    let range = core.capabilities.lease.as_ref();
-    let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;
     let grant = grant(&core.granter(), ttl, For::Owner, options.deadline, options.each_request).await?;
     let alive = keep(core, &grant);
     Ok(Leased { id: LeaseId::new(format!("{:x}", grant.id)), ttl: grant.ttl, alive, revoke: grant.revoke })

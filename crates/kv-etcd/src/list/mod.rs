@@ -18,6 +18,7 @@ use kv_core::{
     Directory, Error, ErrorKind, Item, Position, Result,
     driver::{Cursor, Deadline, ListOptions, Page, ReadOptions},
 };
+use std::ops::Bound;
 
 /// Counts the keys that the first page asks for, so that most directories are one page; the
 /// following pages ask for as many as fill [`PAGE_BYTES`] by what was seen.
@@ -67,12 +68,12 @@ pub(crate) async fn page(
             PageToken::of(cursor).filter(|token| range.holds(&token.start)).ok_or_else(Cursor::refused)?
         }
         None => {
-            let start = options.start_after.as_ref().map(|place| match place {
-                Position::Key(key) => after(&core.names.key(key.as_str())),
-                Position::Directory(directory) => core.names.key(&directory.start()),
-            });
-            let start = start.map_or(range.start.clone(), |start| start.max(range.start.clone()));
-            PageToken { revision: 0, size: FIRST, start }
+            let start = match Page::seek(directory, options, None) {
+                Bound::Included(name) => core.names.key(&name),
+                Bound::Excluded(name) => after(&core.names.key(&name)),
+                Bound::Unbounded => Vec::new(),
+            };
+            PageToken { revision: 0, size: FIRST, start: start.max(range.start.clone()) }
         }
     };
     if !range.holds(&token.start) {

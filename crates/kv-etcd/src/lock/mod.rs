@@ -38,12 +38,11 @@ const BRIEF: Duration = Duration::from_millis(50);
 
 /// Does [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
     let queue = LockQueue {
         core: core.clone(),
         name: name.clone(),
         range: core.names.contenders(name),
-        ttl: range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?,
+        ttl: options.ttl,
         value: options.value.clone(),
         wait: options.wait,
         each_request: options.each_request,

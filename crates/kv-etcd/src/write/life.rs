@@ -21,7 +21,7 @@ pub(super) const TRIES: usize = 3;
 #[derive(Clone)]
 pub(crate) struct Life {
     pub(crate) lease: i64,
-    /// Holds the TTL as it was asked for, in the server's unit, and the part in a lease for it.
+    /// Holds the TTL as the handle granted it, and the part in a lease for it.
     ttl: Option<(Duration, Arc<TtlUse>)>,
 }
 
@@ -31,17 +31,14 @@ impl Life {
         if let Some(id) = &options.lease {
             return Ok(Self { lease: lease::number(id)?, ttl: None });
         }
-        let Some((range, ttl)) = core.capabilities.ttl.as_ref().zip(options.ttl) else {
-            return Ok(Self { lease: 0, ttl: None });
-        };
-        let ttl = range.grant(ttl)?;
+        let Some(ttl) = options.ttl else { return Ok(Self { lease: 0, ttl: None }) };
         let part = ttl_lease(core, ttl, deadline).await?;
         Ok(Self { lease: part.lease.id, ttl: Some((ttl, Arc::new(part))) })
     }
 
-    /// Returns the TTL as it was asked for, in the server's unit.
-    pub(crate) fn asked(&self) -> Option<Duration> {
-        self.ttl.as_ref().map(|(asked, _)| *asked)
+    /// Returns the TTL as the handle granted it.
+    pub(crate) fn granted(&self) -> Option<Duration> {
+        self.ttl.as_ref().map(|(granted, _)| *granted)
     }
 
     /// Tells whether the lease is one of a user.

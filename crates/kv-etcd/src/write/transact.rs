@@ -109,21 +109,14 @@ async fn commit(
 /// Makes the life of each put; `None` for a deletion. Puts of one TTL share a lease, so that they
 /// end at one moment.
 async fn lives(core: &Core, writes: &[Write], deadline: Deadline) -> Result<Vec<Option<Life>>> {
-    let asked = |write: &Write| match (write, &core.capabilities.ttl) {
-        (Write::Put { options, .. }, Some(range)) if options.lease.is_none() => {
-            options.ttl.map(|ttl| range.grant(ttl)).transpose()
-        }
-        _ => Ok(None),
-    };
-    // A TTL that is refused is refused before a lease is asked for.
-    let ttls = writes.iter().map(asked).collect::<Result<Vec<_>>>()?;
     let mut lives: Vec<Option<Life>> = Vec::with_capacity(writes.len());
-    for (write, ttl) in writes.iter().zip(&ttls) {
+    for write in writes {
         let Write::Put { options, .. } = write else {
             lives.push(None);
             continue;
         };
-        let shared = lives.iter().flatten().find(|life| ttl.is_some() && life.asked() == *ttl);
+        let shared =
+            lives.iter().flatten().find(|life| options.ttl.is_some() && life.granted() == options.ttl);
         let life = match shared {
             Some(life) => life.clone(),
             None => Life::new(core, options, deadline).await?,

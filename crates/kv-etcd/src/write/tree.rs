@@ -8,7 +8,6 @@ use crate::{
         txn::{deleted, found},
     },
     core::Core,
-    error::unexpected,
     lease::SESSIONS,
     names::{Range, after, owned},
 };
@@ -21,7 +20,7 @@ use std::collections::BTreeSet;
 
 /// Limits how many names a deletion of a tree reads in one request.
 const MOST_NAMES: i64 = 10_000;
-/// Limits how often a deletion of a tree begins anew because others write there.
+/// Limits how often a deletion begins anew because others write there, where that matters.
 const TRIES: usize = 8;
 
 /// Does [`Store::delete_tree`](kv_core::driver::Store::delete_tree): deletes everything below a
@@ -30,12 +29,13 @@ const TRIES: usize = 8;
 ///
 /// The locks of such stores hang on leases of sessions, as all that the library keeps does: where
 /// nothing below the directory has such a lease, one request is enough. Otherwise the names are
-/// read, and what lies between those of other stores is deleted if nobody wrote there meanwhile.
+/// read, and what lies between those of other stores is deleted, if nothing there has such a lease
+/// by then.
 pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &WriteOptions) -> Result<Batch> {
     let all = core.names.below(directory);
-    let free = Compare::lease(all.start.clone(), CompareOp::Less, SESSIONS).with_range(all.end.clone());
-    let (mut when, mut parts) = (vec![free], vec![all.clone()]);
-    for tries in 0.. {
+    let (mut when, mut parts) = (vec![has_no_session(&all)], vec![all.clone()]);
+    let mut tries = 0;
+    loop {
         let names = GetOptions::new().with_range(all.end.clone()).with_keys_only().with_limit(MOST_NAMES);
         let deletions: Vec<_> = parts.iter().map(deletion).collect();
         let txn =
@@ -47,18 +47,38 @@ pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &Wr
         let (at, seen) = names_below(core, &all, &answer, options.deadline).await?;
         let others: BTreeSet<_> =
             seen.iter().filter_map(|kv| owned(kv.key())).map(|own| (own.start, own.end)).collect();
-        parts = between(&all, others.into_iter().map(|(start, end)| Range { start, end }));
+        // Another tool's lease may have the number of a session. A name that is seen to be a key
+        // needs no condition.
+        let keys = seen.iter().filter(|kv| kv.lease() >= SESSIONS && owned(kv.key()).is_none());
+        let keys: BTreeSet<_> = keys.map(|kv| (kv.key().to_vec(), after(kv.key()))).collect();
+        parts = between(&all, others.union(&keys));
+        when = parts.iter().map(has_no_session).collect();
+        parts.extend(keys.into_iter().map(|(start, end)| Range { start, end }));
+        if parts.len() <= MOST_OPS {
+            continue;
+        }
+        parts = between(&all, others.iter());
+        when = parts.iter().map(|part| unchanged(part, at)).collect();
+        tries += 1;
         if parts.len() > MOST_OPS {
             let why = format!(
                 "more than {MOST_OPS} other stores have locks below {directory}: delete smaller directories"
             );
             return Err(Error::new(ErrorKind::TooLarge, why));
         }
-        // A tree that others write all the time is in the end deleted without that condition.
-        let still = parts.iter().map(|part| unchanged(part, at));
-        when = if tries < TRIES { still.collect() } else { Vec::new() };
+        if tries > TRIES {
+            let why = format!(
+                "others write below {directory} all the time, where more than {MOST_OPS} keys have other tools' leases; \
+                 nothing was deleted"
+            );
+            return Err(Error::new(ErrorKind::Unavailable, why));
+        }
     }
-    Err(unexpected("the server refused an unconditional deletion"))
+}
+
+/// Compares whether nothing in this part hangs on the lease of a session.
+fn has_no_session(part: &Range) -> Compare {
+    Compare::lease(part.start.clone(), CompareOp::Less, SESSIONS).with_range(part.end.clone())
 }
 
 fn deletion(part: &Range) -> TxnOp {
@@ -94,14 +114,17 @@ async fn names_below(
     Ok((at, seen))
 }
 
-/// Returns the parts of the range that lie before, between and behind the others.
-fn between(all: &Range, others: impl Iterator<Item = Range>) -> Vec<Range> {
+/// Returns the parts of the range that lie before, between and behind the others, which are in
+/// their order, each from its start to its end.
+fn between<'a>(all: &Range, others: impl Iterator<Item = &'a (Vec<u8>, Vec<u8>)>) -> Vec<Range> {
     let (mut parts, mut start) = (Vec::new(), all.start.clone());
-    for other in others {
-        if start < other.start {
-            parts.push(Range { start: start.clone(), end: other.start });
+    for (other, end) in others {
+        if start < *other {
+            parts.push(Range { start, end: other.clone() });
+            start = end.clone();
+        } else if start < *end {
+            start = end.clone();
         }
-        start = start.max(other.end);
     }
     if all.end == [0] || start < all.end {
         parts.push(Range { start, end: all.end.clone() });

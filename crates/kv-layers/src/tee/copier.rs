@@ -173,11 +173,9 @@ impl Copier {
                 format!("a value of {} bytes; the other store takes at most {}", value.len(), can.max_value);
             return Err(Error::new(ErrorKind::TooLarge, why));
         }
-        if let Some(ttl) = options.ttl {
-            can.ttl.as_ref().ok_or_else(|| can.unsupported("TTLs"))?.grant(ttl)?;
-        }
+        let ttl = options.ttl.map(|ttl| can.key_ttl(ttl)).transpose()?;
         let lease = options.lease.as_ref().map(|lease| self.leases.name(lease)).transpose()?;
-        let options = PutOptions::default().ttl(options.ttl).lease(lease).deadline(deadline);
+        let options = PutOptions::default().ttl(ttl).lease(lease).deadline(deadline);
         self.to.as_ref().put(key, value, expect, &options).await.map(drop)
     }
 

@@ -131,7 +131,7 @@ impl Copier {
         let Leased { id, ttl, alive, revoke: ours } = self.from.as_ref().lease(ttl, options).await?;
         // An other store that is away holds nobody up.
         let patience = Deadline::after(options.deadline.remaining().min(self.patience));
-        let theirs = self.to.as_ref().lease(ttl, &options.clone().deadline(patience)).await;
+        let theirs = self.grant_there(ttl, &options.clone().deadline(patience)).await;
         let theirs = theirs.map_err(|e| self.note(id.as_str(), Err(e))).ok();
         let keeper = Keeper { copier: Arc::downgrade(self), own: id.clone(), ttl };
         let lost = theirs.as_ref().map(|leased| -> Loss { Box::pin(leased.alive.lost()) });
@@ -150,6 +150,12 @@ impl Copier {
             }
         });
         Ok(Leased { id, ttl, alive, revoke })
+    }
+
+    /// Grants a lease of the other store, as long as that store's TTLs allow for this one.
+    async fn grant_there(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
+        let to = self.to.as_ref();
+        to.lease(to.capabilities().lease_ttl(ttl)?, options).await
     }
 
     /// Has the other store's lease revoked in the background, for as long as that takes.
@@ -243,7 +249,7 @@ impl Keeper {
     /// when it is to be tried again, an error when nobody wants it any more.
     async fn grant(&self) -> Result<Option<Loss>, ()> {
         let copier = self.copier.upgrade().filter(|copier| copier.leases.is_wanted(&self.own)).ok_or(())?;
-        let leased = match copier.to.as_ref().lease(self.ttl, &LeaseOptions::default()).await {
+        let leased = match copier.grant_there(self.ttl, &LeaseOptions::default()).await {
             Ok(leased) => leased,
             Err(e) => {
                 copier.outage.lock().failed(&e);

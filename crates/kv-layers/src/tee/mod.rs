@@ -146,7 +146,11 @@ impl Layer for Tee {
 fn of_both(here: &Capabilities, there: &Capabilities) -> Capabilities {
     let range = |here: &Option<TtlRange>, there: &Option<TtlRange>| {
         let (mut both, there) = (here.clone()?, there.as_ref()?);
-        both.greatest = both.greatest.min(there.greatest);
+        if both.greatest > there.greatest {
+            // A TTL that is granted has to be one of the own store's.
+            let (unit, most) = (both.unit.as_nanos().max(1), there.greatest.as_nanos());
+            both.greatest = Duration::from_nanos_u128(most / unit * unit);
+        }
         Some(both)
     };
     let mut c = here.clone();

@@ -5,6 +5,8 @@ mod chaos;
 mod coalesce;
 mod encrypt;
 mod limit;
+#[cfg(feature = "opentelemetry")]
+mod otel;
 mod prefix;
 mod read_only;
 mod runtimes;

@@ -18,6 +18,44 @@ use std::{
 /// The recorded values, by the metric with its labels.
 type Lines = Arc<Mutex<BTreeMap<String, Vec<f64>>>>;
 
+/// The metrics: of each its name, its unit as OpenTelemetry writes it, and the labels beside
+/// `db.system.name` that it can have. That of the conventions is the first; the others are ours, since
+/// the conventions have none for what they measure.
+pub(crate) const METRICS: [(&str, &str, &[&str]); 12] = [
+    ("db.client.operation.duration", "s", &["db.operation.name", "error.type"]),
+    ("kv.lease.held", "{lease}", &[]),
+    ("kv.lease.lost", "{lease}", &["error.type", "kv.lost.cause"]),
+    ("kv.lease.slack", "s", &["db.operation.name", "error.type"]),
+    ("kv.lock.held", "{lock}", &[]),
+    ("kv.lock.lost", "{lock}", &["error.type", "kv.lost.cause"]),
+    ("kv.lock.wait.duration", "s", &["error.type"]),
+    ("kv.outcome_unknown", "{write}", &["db.operation.name"]),
+    ("kv.request.attempts", "{attempt}", &["db.operation.name", "error.type"]),
+    ("kv.watch.lag", "s", &["db.operation.name"]),
+    ("kv.watch.open", "{watch}", &["db.operation.name"]),
+    ("kv.watch.resync", "{resync}", &["db.operation.name"]),
+];
+/// The attributes that the conventions require of, or allow on, `db.client.operation.duration`.
+const CONVENTIONS: [&str; 8] = [
+    "db.collection.name",
+    "db.namespace",
+    "db.operation.name",
+    "db.response.status_code",
+    "db.system.name",
+    "error.type",
+    "server.address",
+    "server.port",
+];
+
+/// Checks that a metric has the labels that it may have, by the names of the conventions, or ours.
+pub(crate) fn assert_labels<'a>(metric: &str, labels: impl Iterator<Item = &'a str>) {
+    let (.., may) = METRICS.into_iter().find(|(name, ..)| *name == metric).expect("a metric of the list");
+    for label in labels {
+        assert!(label == "db.system.name" || may.contains(&label), "{metric} has the label {label}");
+        assert!(CONVENTIONS.contains(&label) || label.starts_with("kv."), "{label} is in no convention");
+    }
+}
+
 /// An exporter that writes everything down.
 #[derive(Default)]
 struct Heard {
@@ -131,12 +169,7 @@ async fn what_a_handle_does_is_told_by_the_names_of_the_conventions() -> Result<
     let memory = "db.system.name=memory";
     for (line, many) in [
         (format!("db.client.operation.duration{{{memory},db.operation.name=put}}"), 1),
-        (
-            format!(
-                "db.client.operation.duration{{{memory},db.operation.name=atomic_put,error.type=key_exists}}"
-            ),
-            1,
-        ),
+        (format!("db.client.operation.duration{{{memory},db.operation.name=put,error.type=key_exists}}"), 1),
         (
             format!(
                 "db.client.operation.duration{{{memory},db.operation.name=delete,error.type=outcome_unknown}}"
@@ -146,44 +179,30 @@ async fn what_a_handle_does_is_told_by_the_names_of_the_conventions() -> Result<
         (format!("kv.outcome_unknown{{{memory},db.operation.name=delete}}"), 1),
         (format!("kv.watch.resync{{{memory},db.operation.name=watch_tree}}"), 1),
         (format!("kv.lock.wait.duration{{{memory}}}"), 1),
-        (format!("kv.lease.slack{{{memory},db.operation.name=lock}}"), 1),
+        (format!("kv.lease.slack{{{memory},db.operation.name=acquire}}"), 1),
         (format!("kv.lease.slack{{{memory},db.operation.name=lease}}"), 1),
         (format!("kv.lock.held{{{memory}}}"), 2),
         (format!("kv.lease.held{{{memory}}}"), 2),
         (format!("kv.watch.open{{{memory},db.operation.name=watch_tree}}"), 1),
-        (format!("kv.lock.lost{{{memory},error.type=lock_lost}}"), 1),
-        (format!("kv.lease.lost{{{memory},error.type=lease_lost}}"), 1),
+        (format!("kv.lock.lost{{{memory},error.type=lock_lost,kv.lost.cause=ended_there}}"), 1),
+        (format!("kv.lease.lost{{{memory},error.type=lease_lost,kv.lost.cause=ended_there}}"), 1),
     ] {
         assert_eq!(heard.many(&line), many, "{line} in {:#?}", heard.all());
     }
     assert_eq!(heard.all()[&format!("kv.lock.held{{{memory}}}")], [1.0, -1.0]);
-    let slack = &heard.all()[&format!("kv.lease.slack{{{memory},db.operation.name=lock}}")];
+    let slack = &heard.all()[&format!("kv.lease.slack{{{memory},db.operation.name=acquire}}")];
     assert!(slack[0] > 1.0 && slack[0] < 3.0, "in seconds: {slack:?}");
     for line in heard.all().keys() {
         assert!(!line.contains("secret"), "{line} shows what is the program's");
     }
     let units = heard.units.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let names: Vec<_> = units.keys().map(String::as_str).collect();
-    assert_eq!(
-        names,
-        [
-            "db.client.operation.duration",
-            "kv.lease.held",
-            "kv.lease.lost",
-            "kv.lease.slack",
-            "kv.lock.held",
-            "kv.lock.lost",
-            "kv.lock.wait.duration",
-            "kv.outcome_unknown",
-            "kv.request.attempts",
-            "kv.watch.lag",
-            "kv.watch.open",
-            "kv.watch.resync",
-        ]
-    );
-    for (name, unit) in &units {
-        let is_time = ["duration", "slack", "lag"].iter().any(|end| name.ends_with(end));
-        assert_eq!(*unit, Some(if is_time { Unit::Seconds } else { Unit::Count }), "{name}");
+    let expected = METRICS.map(|(name, unit, ..)| {
+        (name.to_owned(), Some(if unit == "s" { Unit::Seconds } else { Unit::Count }))
+    });
+    assert_eq!(units, BTreeMap::from(expected));
+    for line in heard.all().keys() {
+        let (name, labels) = line.trim_end_matches('}').split_once('{').expect("labels");
+        assert_labels(name, labels.split(',').filter_map(|label| label.split('=').next()));
     }
     Ok(())
 }
@@ -264,7 +283,7 @@ fn the_alerts_and_the_dashboard_ask_for_what_is_told() {
         let parts: &[_] = if *unit == Some(Unit::Seconds) { &["_bucket", "_sum", "_count"] } else { &[""] };
         metrics.extend(parts.iter().map(|part| (format!("{name}{part}"), name.clone())));
     }
-    let labels = ["db_system_name", "db_operation_name", "error_type"];
+    let labels = ["db_system_name", "db_operation_name", "error_type", "kv_lost_cause"];
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let read = |file: &str| std::fs::read_to_string(root.join(file)).expect(file);
 

@@ -8,7 +8,7 @@ use crate::{
 use fred::{
     clients::Client as Connection,
     error::Error as ClientError,
-    interfaces::{ClientLike, EventInterface, PubsubInterface},
+    interfaces::{ClientLike, EventInterface, MetricsInterface, PubsubInterface},
     types::{
         ClusterHash, CustomCommand, Message, RespVersion, Value,
         config::{Config, ConnectionConfig, PerformanceConfig, Server, ServerConfig, TcpConfig, TlsConfig},
@@ -26,10 +26,7 @@ use kv_core::{
 use std::{
     future::poll_fn,
     pin::pin,
-    sync::{
-        MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     task::Poll,
     time::{Duration, Instant},
 };
@@ -53,10 +50,10 @@ pub(crate) struct Link {
     connection: Connection,
     reader: AbortOnDrop,
     ended: watch::Receiver<()>,
-    heard: AtomicU64,
-    /// The time at which the first request was sent since the last answer.
-    asked: Mutex<Option<Instant>>,
-    /// The time of the last answer.
+    /// The time at which the first request was sent since the last answer, and the number of
+    /// answers by then.
+    asked: Mutex<Option<(Instant, u64)>>,
+    /// The time at which an answer was last read by its caller.
     heard_at: Mutex<Instant>,
     /// The number of the newest request; requests are numbered in the order in which they are
     /// sent.
@@ -158,7 +155,6 @@ impl Link {
             address: address.to_owned(),
             reader,
             ended,
-            heard: AtomicU64::default(),
             asked: Mutex::default(),
             heard_at: Mutex::new(Instant::now()),
             sent: Mutex::default(),
@@ -171,18 +167,26 @@ impl Link {
         })
     }
 
-    /// Returns a number that grows with each answer of the server.
+    /// Returns a number that grows with each answer of the server, as the task counts them that
+    /// reads the connection: nobody may poll the request that is answered.
     pub(crate) fn heard(&self) -> u64 {
-        self.heard.load(Ordering::Relaxed)
+        self.connection.read_res_size_metrics().samples
     }
 
     /// Returns for how long requests have waited without any answer.
     pub(crate) fn silence(&self) -> Duration {
-        self.asked().map_or(Duration::ZERO, |asked| asked.elapsed())
+        let heard = self.heard();
+        let waits = self.asked.lock().filter(|(_, before)| *before == heard);
+        waits.map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
-    fn asked(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.asked.lock()
+    /// Notes that a request is sent.
+    fn asks(&self) {
+        let mut asked = self.asked.lock();
+        let heard = self.heard();
+        if asked.is_none_or(|(_, before)| before != heard) {
+            *asked = Some((Instant::now(), heard));
+        }
     }
 
     /// Returns whether the connection stands, as far as can be known without asking the server. A
@@ -255,7 +259,7 @@ impl Link {
         if self.has_ended() {
             return Err(over(Effect::None));
         }
-        self.asked().get_or_insert_with(Instant::now);
+        self.asks();
         let command = CustomCommand::new_static(command, ClusterHash::Random, false);
         // Boxed to erase the type: the futures of callers would nest too deeply for the compiler.
         let mut asked = self.connection.custom::<Value, Value>(command, arguments).boxed();
@@ -332,9 +336,7 @@ impl Link {
     fn hears(&self, number: u64) {
         self.answered.fetch_max(number, Ordering::SeqCst);
         self.told.notify_waiters();
-        *self.asked() = None;
         *self.heard_at.lock() = Instant::now();
-        self.heard.fetch_add(1, Ordering::Relaxed);
     }
 }
 

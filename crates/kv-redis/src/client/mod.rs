@@ -26,7 +26,7 @@ use fred::types::Value;
 use kv_core::{
     Result,
     backend::{
-        ByRuntime, Mutex, apart,
+        ByRuntime, InTurn, Mutex,
         retry::{Answered, Attempt, Effect, RequestError, RetrySafety, Servers, before},
     },
     driver::Deadline,
@@ -36,7 +36,7 @@ use std::{
     sync::{Arc, MutexGuard},
     time::Duration,
 };
-use tokio::{sync::Mutex as Turn, time::timeout};
+use tokio::time::timeout;
 
 /// A connection is given up after this time without an answer while a request waits.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ pub(crate) struct Client {
 #[derive(Default)]
 struct Place {
     link: Mutex<Option<Arc<Link>>>,
-    connecting: Turn<()>,
+    connecting: InTurn,
 }
 
 impl Place {
@@ -100,19 +100,18 @@ impl Client {
         {
             return Ok(link);
         }
-        // A task of its own: a call that is not polled would keep all others waiting for its turn.
-        let client = self.clone();
-        let linked = apart(async move { Ok(client.link_in_turn(&place).await) }).await;
+        let ((client, there), (look, standing)) =
+            ((self.clone(), place.clone()), (self.clone(), place.clone()));
+        // The store may have been closed meanwhile.
+        let look = move || match look.here() {
+            Ok(_) => standing.standing().map(Ok),
+            Err(closed) => Some(Err(closed)),
+        };
+        let linked = place.connecting.get(look, async move { Ok(client.link_anew(&there).await) }).await;
         linked.unwrap_or_else(|e| Err(RequestError::new(Effect::Refused, e)))
     }
 
-    async fn link_in_turn(&self, place: &Place) -> Result<Arc<Link>, RequestError> {
-        let _turn = place.connecting.lock().await;
-        // The store may have been closed meanwhile.
-        self.here()?;
-        if let Some(link) = place.standing() {
-            return Ok(link);
-        }
+    async fn link_anew(&self, place: &Place) -> Result<Arc<Link>, RequestError> {
         let link = Arc::new(self.connect().await?);
         // The turn must not last longer than somebody waits for it.
         timeout(ANSWER, load(&link))

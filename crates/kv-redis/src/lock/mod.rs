@@ -62,10 +62,8 @@ pub(crate) async fn lock(
     name: &Key,
     options: &LockOptions,
 ) -> Result<Option<Acquired>> {
-    let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
-    let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
     loop {
-        let used = sessions.use_one(core, ttl, options.each_request)?;
+        let used = sessions.use_one(core, options.ttl, options.each_request)?;
         let attempt = Arc::new(Attempt {
             core: core.clone(),
             name: name.clone(),

@@ -65,23 +65,18 @@ impl Order {
         }
     }
 
-    fn put(&mut self, core: &Core, key: &Key, value: Bytes, options: &PutOptions) -> Result<()> {
-        let granted = match (&core.capabilities.ttl, options.ttl) {
-            (Some(range), Some(ttl)) => Some(range.grant(ttl)?),
-            _ => None,
-        };
+    fn put(&mut self, core: &Core, key: &Key, value: Bytes, options: &PutOptions) {
         let lease = options.lease.as_ref().map_or("", LeaseId::as_str);
         self.names.push(core.names.key(key.as_str()));
         if !lease.is_empty() {
             let [lease, _] = core.names.lease(lease);
             self.names.push(lease);
         }
-        let ttl = granted.map_or(String::new(), |ttl| ttl.as_millis().to_string());
+        let ttl = options.ttl.map_or(String::new(), |ttl| ttl.as_millis().to_string());
         let digest = digest_text(&value);
         self.writes.extend(["put".into(), key.as_str().into(), Value::Bytes(value)]);
         self.writes.extend([digest.into(), ttl.into(), lease.into()]);
-        self.granted.push(granted);
-        Ok(())
+        self.granted.push(options.ttl);
     }
 
     fn delete(&mut self, core: &Core, key: &Key) {
@@ -107,7 +102,11 @@ impl Order {
                 return Err(Error::new(ErrorKind::LeaseLost, why));
             }
             "many" => {
-                let why = "a lease can carry 200,000 keys, and this one would have more; put the others under another";
+                let most = next(&mut answer)?.number()?;
+                let why = format!(
+                    "the lease can carry {most} keys, and would have more: a lease has 5,000 keys for each second of its \
+                     TTL, and 200,000 at the most; put the others under another lease, or give it a longer TTL"
+                );
                 return Err(Error::new(ErrorKind::TooLarge, why));
             }
             "type" => {
@@ -165,7 +164,7 @@ pub(crate) async fn put(
 ) -> Result<Written> {
     let mut order = Order::default();
     expected(core, &mut order, key, expect);
-    order.put(core, key, value, options)?;
+    order.put(core, key, value, options);
     let (version, _, ttl) = write_if(core, expect, order, options.deadline).await?;
     Ok(Written::new(version, ttl))
 }
@@ -192,7 +191,7 @@ pub(crate) async fn transact(
     for write in transaction.writes {
         puts.push(matches!(write, Write::Put { .. }));
         match write {
-            Write::Put { key, value, options } => order.put(core, &key, value, &options)?,
+            Write::Put { key, value, options } => order.put(core, &key, value, &options),
             Write::Delete { key } => order.delete(core, &key),
         }
     }

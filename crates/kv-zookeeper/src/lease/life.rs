@@ -46,10 +46,7 @@ pub(crate) async fn life(core: &Core, options: &PutOptions, deadline: Deadline) 
         })?;
         return Ok(Life::Own { session, ttl: None });
     }
-    let Some((range, ttl)) = core.capabilities.ttl.as_ref().zip(options.ttl) else {
-        return Ok(Life::Forever);
-    };
-    let ttl = range.grant(ttl)?;
+    let Some(ttl) = options.ttl else { return Ok(Life::Forever) };
     Ok(Life::Own { session: expiring(core, ttl, deadline).await?, ttl: Some(ttl) })
 }
 

@@ -15,8 +15,6 @@ use std::{
 
 /// Opens the session of a lease: [`Store::lease`](kv_core::driver::Store::lease).
 pub(crate) async fn lease(core: &Arc<Core>, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
-    let range = core.capabilities.lease.as_ref();
-    let ttl = range.ok_or_else(|| core.capabilities.unsupported("leases"))?.grant(ttl)?;
     let (session, alive) =
         open(&core.client.options, core.limits, &core.clock, ttl, options.deadline).await?;
     let mut leases = core.leases.lock();

@@ -179,8 +179,10 @@ impl Contender {
             biased;
             () = self.session.let_go.begun() => Ok(true),
             is_gone = self.until_changed(&before.name) => {
-                if is_gone? {
-                    self.line.as_ref().inspect(|line| line.gone(before));
+                if is_gone?
+                    && let Some((line, own)) = self.line.as_ref().zip(self.own())
+                {
+                    line.passed(before, &own);
                 }
                 Ok(true)
             }

@@ -32,10 +32,8 @@ use tokio::sync::watch;
 
 /// Takes a lock, or a place in its queue: [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
-    let range = core.capabilities.lock.as_ref().map(|lock| &lock.ttl);
-    let ttl = range.ok_or_else(|| core.capabilities.unsupported("locks"))?.grant(options.ttl)?;
     let (core, line, options) = (core.clone(), core.lines.line(name), options.clone());
-    let (wait, queue) = (options.wait, LockQueue { core, name: name.clone(), line, ttl, options });
+    let (wait, queue) = (options.wait, LockQueue { core, name: name.clone(), line, options });
     queue::lock(&Arc::new(queue), wait).await
 }
 
@@ -44,8 +42,6 @@ struct LockQueue {
     core: Arc<Core>,
     name: Key,
     line: Arc<Line<Before>>,
-    /// The TTL as granted.
-    ttl: Duration,
     options: LockOptions,
 }
 
@@ -75,7 +71,7 @@ impl Queue for LockQueue {
     }
 
     async fn session(&self) -> Result<Use<Arc<Ephemeral>>> {
-        sessions::session(&self.core, self.ttl, self.options.each_request).await
+        sessions::session(&self.core, self.options.ttl, self.options.each_request).await
     }
 
     fn forget(&self, used: &Use<Arc<Ephemeral>>) {
@@ -84,7 +80,7 @@ impl Queue for LockQueue {
 
     fn contender(&self, session: &Arc<Ephemeral>) -> Result<Contender> {
         let line = self.options.wait.then(|| self.line.clone());
-        Ok(Contender::new(&self.core, session, &self.name, line, self.ttl, self.options.each_request))
+        Ok(Contender::new(&self.core, session, &self.name, line, self.options.ttl, self.options.each_request))
     }
 
     /// Asks for a holder: the request to enter cannot look whether there is one.

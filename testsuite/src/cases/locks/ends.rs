@@ -138,6 +138,29 @@ pub(super) async fn cancelled_in_line(t: Trial) -> Verdict {
     .await
 }
 
+pub(super) async fn cancelled_beside_calls(t: Trial) -> Verdict {
+    locking(t, async |t, kv| {
+        let other = t.open().await?;
+        for n in 0..36_u32 {
+            // A call that is cut off may have its connection given up, by which the acquisition was
+            // sent; what undoes the acquisition must not come before it by another connection.
+            let brief = Duration::from_micros(20 * u64::from(n));
+            let cut_off = kv.get("k").deadline(brief).into_future();
+            let acquisition = polled(kv.new_lock("l").acquire(), usize::try_from(n % 9)?);
+            let (read, got) = tokio::join!(cut_off, acquisition);
+            drop(got.transpose()?);
+            if let Err(e) = read
+                && !e.is_transient()
+            {
+                return Err(e.into());
+            }
+            is_free(&t, &other, "an acquire was dropped beside a read that was cut off").await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
 pub(super) async fn aborted(t: Trial) -> Verdict {
     locking(t, async |t, kv| {
         let mut tasks = JoinSet::new();

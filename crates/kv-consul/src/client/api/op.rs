@@ -43,10 +43,6 @@ impl Op {
         Self::new("delete", key)
     }
 
-    pub(crate) fn delete_tree(prefix: &str) -> Self {
-        Self::new("delete-tree", prefix)
-    }
-
     pub(crate) fn check_missing(key: &str) -> Self {
         Self::new("check-not-exists", key)
     }

@@ -1,7 +1,7 @@
 //! Makes, renews, ends and finds sessions.
 
 use super::json::{json, unwritable};
-use crate::client::{Answer, Client, Purpose, Request};
+use crate::client::{Answer, Client, Mark, Purpose, Request};
 use kv_core::{Error, ErrorKind, Result, backend::retry::Answered, driver::Deadline};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -99,7 +99,7 @@ async fn renew_known(client: &Client, purpose: Purpose, deadline: Deadline, id: 
     let is_it = is_it(id);
     let renewed = move |answer: &Answer| match answer.status {
         200 => json::<Vec<Session>>(answer)?.iter().any(&is_it).then_some(true),
-        404 if answer.is_an_agents && answer.body.starts_with(b"Session id '") => Some(false),
+        404 if answer.mark != Mark::None && answer.body.starts_with(b"Session id '") => Some(false),
         _ => None,
     };
     client.call(purpose, deadline, request, renewed).await

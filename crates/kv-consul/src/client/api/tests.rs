@@ -4,7 +4,7 @@ use super::{
     pair::pairs,
     txn::{Done, done},
 };
-use crate::client::Answer;
+use crate::client::{Answer, Mark};
 use bytes::Bytes;
 
 #[test]
@@ -33,7 +33,7 @@ fn answer(status: u16, index: Option<u64>, body: &'static str) -> Answer {
         status,
         index,
         is_text: !body.starts_with(['{', '[', '<']),
-        is_an_agents: true,
+        mark: Mark::Strong,
         body: body.into(),
     }
 }

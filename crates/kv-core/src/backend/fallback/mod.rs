@@ -3,7 +3,7 @@
 //! It is exclusive, keeps itself alive, carries a growing token and can be read by others, on any
 //! store that keeps the promises of `put`, `delete`, `get` and `watch`, keys of [`Key::internal`]
 //! included. It is not fair, a transaction cannot be made conditional on it, and nothing lists it:
-//! say so in [`Locking`](crate::Locking). An acquisition takes four requests; a change of its
+//! say so in [`Locking`](crate::Locking), whose TTLs are those of the store's keys. An acquisition takes four requests; a change of its
 //! value, and its end by another, take two.
 
 mod attempt;
@@ -41,8 +41,7 @@ pub async fn lock<S>(
 where
     S: Store + Clone,
 {
-    let range = store.capabilities().lock.as_ref().map(|lock| &lock.ttl);
-    let ttl = range.ok_or_else(|| store.capabilities().unsupported("locks"))?.grant(options.ttl)?;
+    let ttl = options.ttl;
     Record::check(&options.value, store)?;
     loop {
         let id = RandomState::new().hash_one(());

@@ -13,11 +13,15 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Limits how long the next of a line waits for the answer to a release, before it asks the server
 /// by itself.
 const MOMENT: Duration = Duration::from_millis(100);
+
+/// Sets from when on a holder's contender is looked at: most locks are given back before, and cost no
+/// look at all.
+const BRIEF: Duration = Duration::from_millis(20);
 
 /// The part of a contender that is needed to take it out of the queue. It does not keep the
 /// session alive.
@@ -103,6 +107,7 @@ impl<Q: Queue> Entry<Q> {
     pub(super) async fn watch_own(self: Arc<Self>, token: u64, end: EndOnDrop<impl Fn(&str) + Send>) {
         // The future lives until the holder was told: what it keeps from ending ends behind that.
         let mut gone = pin!(self.queue.own_gone(&self.contender, token));
+        sleep(BRIEF).await;
         let why = gone.as_mut().await;
         self.step_aside();
         // A holder that gives the lock back takes its contender out itself.

@@ -83,6 +83,9 @@ impl<P> fmt::Debug for Lines<P> {
 /// line.gone(&5);
 /// line.gone(&3);
 /// assert_eq!(line.nearest(&7), Some(Position::First));
+/// line.learn([3, 5, 7]);
+/// line.passed(&5, &7);
+/// assert_eq!(line.nearest(&7), None, "3 is most likely gone as well: another listing tells");
 /// # Ok(()) }
 /// ```
 pub struct Line<P> {
@@ -163,6 +166,16 @@ impl<P: Ord + Clone> Line<P> {
     /// Notes that this contender has certainly left the queue, for good, or never was one.
     pub fn gone(&self, who: &P) {
         lock(&self.state).listed.remove(who);
+    }
+
+    /// Notes the same of the one before `own`, as the server told. Those before that one were
+    /// served before it, and are most likely gone too, with nobody here to say so: where the listing
+    /// has any, it is dropped, and one listing tells of all who would be asked one by one.
+    pub fn passed(&self, who: &P, own: &P) {
+        let mut state = lock(&self.state);
+        if state.listed.remove(who) && state.listed.range(..own).next().is_some() {
+            state.listed = BTreeSet::new();
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //! | enter | The cleanup is made before the first request is sent. It is disarmed only when the request certainly did nothing. A dropped future leaves nobody in the queue. |
 //! | wait | A waiter looks only at its predecessor. Contenders of one handle stand in a local [`Line`], whose foremost alone asks the server, where the backend keeps [`Lines`]. Outages are ridden out while the session lives; a lasting error ([`Error::is_lasting`](crate::Error::is_lasting)) ends the wait. A lost place or session is taken anew. |
 //! | grant | The session is looked at before every grant: a lock whose session is lost is never given. |
-//! | hold | A holder hears when its session is lost, or its contender is gone from the queue. |
+//! | hold | A holder hears when its session is lost, or its contender is gone from the queue. The contender is looked at from 20 ms behind the grant on: a lock that is given back before costs no look. |
 //! | leave | A contender that could not leave is taken out again and again as long as the server may have it, and nobody new gets its session. [`Tasks::finish`] tries once more and tells what is left. A contender of a runtime that ended goes with its session, which is that runtime's own. |
 //!
 //! An uncontended lock whose session is open costs the requests that [`Queue::enter`] sends, one

@@ -18,8 +18,41 @@ use std::{any::Any, fmt::Debug, time::Duration};
 ///
 /// Users never call it: they hold a [`Kv`](crate::Kv), which checks names and options against the
 /// [`Capabilities`] before it calls a method here, so that an implementation need not check them
-/// again. The text of each method says what an implementation must do; the conformance suite tells
-/// whether it does so.
+/// again. It hands down each TTL as granted, and the deadline of the call. The text of each method
+/// says what an implementation must do; the conformance suite tells whether it does so.
+///
+/// These are the signatures as they are written under `#[async_trait]`; below, the page shows what
+/// the macro makes of them. Those behind the empty line are provided:
+///
+/// ```text
+/// fn capabilities(&self) -> &Capabilities;
+/// async fn get(&self, key: &Key, options: &ReadOptions) -> Result<Option<Entry>>;
+/// async fn put(&self, key: &Key, value: Bytes, expect: Expect, options: &PutOptions)
+///     -> Result<Written>;
+/// async fn delete(&self, key: &Key, expect: Expect, options: &WriteOptions) -> Result<bool>;
+/// async fn list(&self, directory: &Directory, from: Option<&Cursor>, options: &ListOptions)
+///     -> Result<Page>;
+/// async fn watch(&self, target: &Target, options: &WatchOptions) -> Result<WatchStream>;
+///
+/// async fn get_many(&self, keys: &[Key], options: &ReadOptions) -> Result<Vec<Option<Entry>>>;
+/// async fn exists(&self, key: &Key, options: &ReadOptions) -> Result<bool>;
+/// async fn delete_tree(&self, directory: &Directory, from: Option<&Cursor>, options: &WriteOptions)
+///     -> Result<Batch>;
+/// async fn transact(&self, transaction: Transaction, options: &WriteOptions) -> Result<Decision>;
+/// async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased>;
+/// async fn lock(&self, name: &Key, options: &LockOptions) -> Result<Option<Acquired>>;
+/// async fn lock_holder(&self, name: &Key, options: &ReadOptions) -> Result<Option<Holder>>;
+/// async fn locks(&self, directory: &Directory, from: Option<&Cursor>, options: &ReadOptions)
+///     -> Result<LockPage>;
+/// async fn set_holder(&self, name: &Key, fence: &Fence, value: Bytes, options: &WriteOptions)
+///     -> Result<bool>;
+/// async fn break_lock(&self, name: &Key, token: u64, options: &WriteOptions) -> Result<bool>;
+/// async fn adopt(&self, directory: &Directory, options: &WriteOptions) -> Result<u64>;
+/// async fn health(&self, options: &ReadOptions) -> Result<Health>;
+/// fn describe(&self) -> String;
+/// fn inner(&self) -> Option<&dyn Store>;
+/// async fn close(&self) -> Result<()>;
+/// ```
 ///
 /// # Deadlines
 /// Every call ends within its options' [`Deadline`](crate::driver::Deadline). The handle cuts a
@@ -42,7 +75,8 @@ use std::{any::Any, fmt::Debug, time::Duration};
 /// # Wrappers
 /// A layer is a `Store` over a `Store`, put there by a [`Layer`](crate::driver::Layer). It forwards
 /// every method, which `#[deny(clippy::missing_trait_methods)]` on its impl checks, and tells by
-/// [`inner`](Self::inner) what it stands on. Call the methods of an `Arc<dyn Store>` through
+/// [`inner`](Self::inner) what it stands on. A TTL that its capabilities grant is one that the store
+/// below would grant unchanged. Call the methods of an `Arc<dyn Store>` through
 /// `as_ref()`: the `Arc` is a `Store` too, and would box each future twice.
 #[async_trait]
 pub trait Store: AsStore + Any + Send + Sync + Debug {
@@ -127,7 +161,8 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
         Err(self.capabilities().unsupported("transactions"))
     }
 
-    /// Grants a lease, whose granted TTL is in the answer. [`backend::Alive`] keeps it alive as
+    /// Grants a lease of this TTL, which the handle has rounded by [`Capabilities::lease_ttl`];
+    /// where the server grants a longer one, the answer has that. [`backend::Alive`] keeps it alive as
     /// long as the answer lives. Renewing changes no version and yields no event. Provided:
     /// `Unsupported`.
     async fn lease(&self, ttl: Duration, options: &LeaseOptions) -> Result<Leased> {
@@ -219,7 +254,9 @@ pub trait Store: AsStore + Any + Send + Sync + Debug {
     }
 
     /// Ends the connections, once and for all. The handle has ended guards, leases, waits and
-    /// watches before. It may be called again. Provided: does nothing.
+    /// watches before; what undoes them, and what was dropped meanwhile, may be under way still:
+    /// await [`backend::Tasks::finish`] first, which counts each [`backend::Undo`] that these tasks
+    /// have made. It may be called again. Provided: does nothing.
     async fn close(&self) -> Result<()> {
         Ok(())
     }

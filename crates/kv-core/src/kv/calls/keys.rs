@@ -119,7 +119,7 @@ impl Kv {
     #[doc(alias = "write")]
     #[doc(alias = "insert")]
     pub fn put(&self, key: impl IntoKey, value: impl IntoValue) -> Put {
-        Put::new(self, key.into_key(), value.into_value(), Expect::Anything)
+        Put::new(self, "put", key.into_key(), value.into_value(), Expect::Anything)
     }
 
     /// Replaces a key at this version; with `None` creates it. The same as [`put`](Self::put) with
@@ -156,7 +156,7 @@ impl Kv {
         previous: impl Into<Option<Version>>,
     ) -> Put {
         let expect = previous.into().map_or(Expect::Missing, Expect::Version);
-        Put::new(self, key.into_key(), value.into_value(), expect)
+        Put::new(self, "atomic_put", key.into_key(), value.into_value(), expect)
     }
 
     /// Changes a key by a function of what is there: reads the key, has the function compute what
@@ -231,7 +231,7 @@ impl Kv {
     #[doc(alias = "remove")]
     #[doc(alias = "del")]
     pub fn delete(&self, key: impl IntoKey) -> Delete {
-        Delete::new(self, key.into_key(), Expect::Anything)
+        Delete::new(self, "delete", key.into_key(), Expect::Anything)
     }
 
     /// Deletes a key at this version. The same as [`delete`](Self::delete) with
@@ -256,6 +256,6 @@ impl Kv {
     /// ```
     #[doc(alias = "cas_delete")]
     pub fn atomic_delete(&self, key: impl IntoKey, version: Version) -> Delete {
-        Delete::new(self, key.into_key(), Expect::Version(version))
+        Delete::new(self, "atomic_delete", key.into_key(), Expect::Version(version))
     }
 }

@@ -58,6 +58,7 @@ impl Kv {
     #[doc(alias = "mutex")]
     #[doc(alias = "election")]
     #[doc(alias = "leader")]
+    #[doc(alias = "singleton")]
     pub fn new_lock(&self, name: impl IntoKey) -> Lock {
         Lock::new(self, name.into_key())
     }

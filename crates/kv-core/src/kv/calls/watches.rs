@@ -37,7 +37,7 @@ impl Kv {
     #[doc(alias = "observe")]
     #[doc(alias = "listen")]
     pub fn watch(&self, key: impl IntoKey) -> WatchCall {
-        WatchCall::new(self, key.into_key().map(Target::Key))
+        WatchCall::new(self, "watch", key.into_key().map(Target::Key))
     }
 
     /// Watches everything strictly below a directory, as [`watch`](Self::watch) does a key.
@@ -68,6 +68,6 @@ impl Kv {
     #[doc(alias = "observe")]
     #[doc(alias = "listen")]
     pub fn watch_tree(&self, directory: impl IntoKey) -> WatchCall {
-        WatchCall::new(self, directory.into_directory().map(Target::Tree))
+        WatchCall::new(self, "watch_tree", directory.into_directory().map(Target::Tree))
     }
 }

@@ -6,12 +6,12 @@ mod work;
 
 #[allow(unused_imports, reason = "the documentation speaks of them")]
 use super::Put;
-use super::{Kv, Lease, awaitable, deadline, write::depends_on};
+use super::{Kv, Lease, awaitable, deadline, lifetime::Lifetime, write::depends_on};
 #[allow(unused_imports, reason = "the documentation speaks of it")]
 use crate::ErrorKind;
 use crate::{
     Bytes, Capabilities, Consistency, Directory, Entry, Fence, IntoKey, IntoValue, Key, Result, Written,
-    driver::{Deadline, PutOptions},
+    driver::Deadline,
 };
 use marker::Marker;
 use std::{fmt, time::Duration};
@@ -101,7 +101,7 @@ pub struct Update {
     /// The key, or what is wrong with the call.
     key: Result<Key>,
     change: Change,
-    options: PutOptions,
+    life: Lifetime,
     fence: Option<Fence>,
     /// The directory of the marker; `None` where a lost answer is passed on.
     markers: Option<Result<Directory>>,
@@ -115,20 +115,18 @@ impl Update {
         N: Into<Next>,
     {
         let change = move |found: Option<&Entry>| -> Result<Next> { change(found).map(Into::into) };
-        // The deadline is set for each request.
-        let options = PutOptions { deadline: Deadline::NEVER, ttl: None, lease: None };
-        let (change, within) = (Box::new(change), kv.deadline);
-        Self { kv: kv.clone(), key, change, options, fence: None, markers: None, within }
+        let (change, life, within) = (Box::new(change), Lifetime::default(), kv.deadline);
+        Self { kv: kv.clone(), key, change, life, fence: None, markers: None, within }
     }
     /// Sets how long the key lives after the update, as [`Put::ttl`]. Without it, and without a
     /// lease, the key is permanent then, whatever it was before.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.options.ttl = Some(ttl);
+        self.life.ttl = Some(ttl);
         self
     }
     /// Has the key live as long as the lease.
     pub fn lease(mut self, lease: &Lease) -> Self {
-        self.options.lease = Some(lease.id().clone());
+        self.life.lease = Some(lease.id().clone());
         self
     }
     /// Makes the update only while the lock is held, which the store decides in the same step;
@@ -173,14 +171,13 @@ impl Update {
     deadline!();
 
     async fn run(self) -> Result<Updated> {
-        let Self { kv, key, change, options, fence, markers, within } = self;
+        let Self { kv, key, change, life, fence, markers, within } = self;
         let key = key.map_err(|e| kv.in_call(e, "update", None))?;
         let can = kv.capabilities();
-        let marker = check(can, &options, fence.as_ref(), markers.is_some()).and_then(|()| {
-            markers.map(|directory| Marker::new(can, &directory?, &options, within)).transpose()
-        });
+        let marker = check(can, &life, fence.as_ref(), markers.is_some())
+            .and_then(|()| markers.map(|directory| Marker::new(can, &directory?, &life, within)).transpose());
         let marker = marker.map_err(|e| kv.in_call(e, "update", Some(key.as_str())))?;
-        let work = Work::new(kv, key, options, fence, within);
+        let work = Work::new(kv, key, life, fence, within);
         match marker {
             None => work.plain(change).await,
             Some(marker) => work.exactly_once(change, &marker).await,
@@ -193,21 +190,16 @@ impl fmt::Debug for Update {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Update")
             .field("key", &self.key)
-            .field("options", &self.options)
+            .field("life", &self.life)
             .field("within", &self.within)
             .finish_non_exhaustive()
     }
 }
 
 /// Checks what does not depend on the value.
-fn check(
-    capabilities: &Capabilities,
-    options: &PutOptions,
-    fence: Option<&Fence>,
-    markers: bool,
-) -> Result<()> {
+fn check(capabilities: &Capabilities, life: &Lifetime, fence: Option<&Fence>, markers: bool) -> Result<()> {
     capabilities.check_consistency(Consistency::Linearizable)?;
-    capabilities.check_put(&Bytes::new(), options)?;
+    life.clone().options(capabilities, Deadline::NEVER)?;
     if fence.is_some() {
         capabilities.check_fence()?;
     }

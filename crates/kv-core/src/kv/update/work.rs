@@ -8,8 +8,8 @@ use super::{
 use crate::{
     Bytes, Condition, Entry, Error, ErrorKind, Fence, Key, Outcome, Refusal, Result, Written,
     backend::{Backoff, retry::outcome_unknown},
-    driver::{Deadline, Expect, PutOptions, WriteOptions},
-    kv::{Delete, Get, Kv, Put, Txn, write::lock_lost},
+    driver::{Deadline, Expect, WriteOptions},
+    kv::{Delete, Get, Kv, Put, Txn, lifetime::Lifetime, write::lock_lost},
 };
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -21,7 +21,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_m
 pub(super) struct Work {
     kv: Kv,
     key: Key,
-    options: PutOptions,
+    life: Lifetime,
     fence: Option<Fence>,
     within: Duration,
     deadline: Deadline,
@@ -34,9 +34,9 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(kv: Kv, key: Key, options: PutOptions, fence: Option<Fence>, within: Duration) -> Self {
+    pub(super) fn new(kv: Kv, key: Key, life: Lifetime, fence: Option<Fence>, within: Duration) -> Self {
         let (deadline, pauses) = (Deadline::after(within), Backoff::new(PAUSES.0, PAUSES.1));
-        Self { kv, key, options, fence, within, deadline, pauses, attempts: 0, conflicts: 0, lost: None }
+        Self { kv, key, life, fence, within, deadline, pauses, attempts: 0, conflicts: 0, lost: None }
     }
 
     /// Reads, computes and writes until nobody comes in between.
@@ -178,8 +178,8 @@ impl Work {
     async fn write(&self, attempt: &Attempt) -> Result<Option<Written>> {
         let (expect, within) = (expect(attempt.before.as_ref()), self.left());
         match &attempt.next {
-            Next::Put(value) => self.put(value, expect, within).send("update").await.map(Some),
-            Next::Delete | Next::Keep => self.delete(expect, within).send("update").await.map(|_| None),
+            Next::Put(value) => self.put(value, expect, within).run().await.map(Some),
+            Next::Delete | Next::Keep => self.delete(expect, within).run().await.map(|_| None),
         }
     }
 
@@ -194,18 +194,18 @@ impl Work {
             (Next::Keep, Some(entry)) => txn.when_version(&self.key, entry.version),
             (Next::Delete | Next::Keep, None) => txn.when_missing(&self.key),
         };
-        let mark =
-            Put::new(&self.kv, Ok(marker.key.clone()), attempt.number.to_string().into(), Expect::Missing);
-        txn.then(mark.with(marker.options.clone(), None, within)).send("update", Some(&self.key)).await
+        let (key, number) = (Ok(marker.key.clone()), attempt.number.to_string().into());
+        let mark = Put::new(&self.kv, "update", key, number, Expect::Missing);
+        txn.then(mark.with(marker.life.clone(), None, within)).send("update", Some(&self.key)).await
     }
 
     fn put(&self, value: &Bytes, expect: Expect, within: Duration) -> Put {
-        let put = Put::new(&self.kv, Ok(self.key.clone()), value.clone(), expect);
-        put.with(self.options.clone(), self.fence.clone(), within)
+        let put = Put::new(&self.kv, "update", Ok(self.key.clone()), value.clone(), expect);
+        put.with(self.life.clone(), self.fence.clone(), within)
     }
 
     fn delete(&self, expect: Expect, within: Duration) -> Delete {
-        let delete = Delete::new(&self.kv, Ok(self.key.clone()), expect).deadline(within);
+        let delete = Delete::new(&self.kv, "update", Ok(self.key.clone()), expect).deadline(within);
         match &self.fence {
             Some(fence) => delete.fenced(fence),
             None => delete,

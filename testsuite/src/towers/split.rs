@@ -12,7 +12,7 @@ use kv_core::{
 use kv_layers::ReadOnly;
 use std::{sync::Arc, time::Duration};
 
-pub(crate) struct ReadsThroughReadOnly;
+pub(super) struct ReadsThroughReadOnly;
 
 impl Layer for ReadsThroughReadOnly {
     fn layer(&self, inner: Arc<dyn Store>) -> Arc<dyn Store> {
@@ -23,7 +23,7 @@ impl Layer for ReadsThroughReadOnly {
 
 /// A store whose transactions have room for one value of the greatest size and its key, as those of
 /// most servers. It claims that, and refuses nothing itself.
-pub(crate) struct LittleRoom;
+pub(super) struct LittleRoom;
 
 impl Layer for LittleRoom {
     fn layer(&self, inner: Arc<dyn Store>) -> Arc<dyn Store> {
