@@ -6,6 +6,7 @@ compile_error!("the program kv needs Unix, for its signals and process groups");
 mod cli;
 mod commands;
 mod exit;
+mod file_turn;
 mod guarded;
 mod lines;
 mod log;

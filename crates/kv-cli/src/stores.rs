@@ -2,9 +2,9 @@
 
 use crate::{
     exit::{Failure, Run},
-    log,
+    file_turn, log,
 };
-use kv_core::{Error, ErrorKind, Kv, Registry, Result};
+use kv_core::{Error, ErrorKind, Kv, Registry, Result, StoreUrl};
 use std::{
     env, fs,
     future::Future,
@@ -65,11 +65,10 @@ impl Stores {
             None => self.read_names()?.into_iter().find(|(name, _)| name == DEFAULT).map(|(_, url)| url),
         };
         let Some(url) = url else { return self.open_embedded(turn).await };
-        let is_file = url.starts_with("redb:");
-        let opened = if is_file {
-            self.patiently(turn, || self.registry.open(&url)).await?
-        } else {
-            self.in_time(self.registry.open(&url)).await?
+        let file = StoreUrl::parse(&url).ok().filter(|url| url.scheme() == "redb");
+        let opened = match file {
+            Some(file) => self.patiently(Path::new(&file.file()), turn, || self.registry.open(&url)).await?,
+            None => self.in_time(self.registry.open(&url)).await?,
         };
         Ok(opened.with_deadline(self.timeout))
     }
@@ -122,8 +121,9 @@ impl Stores {
         })?;
         let made = fs::create_dir_all(&folder);
         made.map_err(|e| Failure::here(format!("the folder {} cannot be made: {e}", folder.display())))?;
-        let config = kv_redb::Config::new(folder.join("default.redb"));
-        let opened = self.patiently(turn, || config.clone().open()).await?;
+        let path = folder.join("default.redb");
+        let config = kv_redb::Config::new(&path);
+        let opened = self.patiently(&path, turn, || config.clone().open()).await?;
         Ok(opened.with_deadline(self.timeout))
     }
 
@@ -133,7 +133,29 @@ impl Stores {
     }
 
     /// Opens a file, and waits until other processes that have it open let go of it.
-    async fn patiently<F: Future<Output = Result<Kv>>>(&self, turn: Turn, open: impl Fn() -> F) -> Run<Kv> {
+    async fn patiently<F: Future<Output = Result<Kv>>>(
+        &self,
+        file: &Path,
+        turn: Turn,
+        open: impl Fn() -> F,
+    ) -> Run<Kv> {
+        let open = async || match file_turn::take(file) {
+            Ok(true) => open().await,
+            Ok(false) => {
+                let why = format!("{} is open in another process", file.display());
+                Err(Error::new(ErrorKind::Unavailable, why))
+            }
+            // The store's own message is better; and where it can be opened all the same, nobody's
+            // command depends on its turn.
+            Err(_) if turn == Turn::OfARequest => open().await,
+            Err(e) => {
+                let why = format!(
+                    "a file beside {} cannot be opened, which a lock needs in a store that is a file: {e}",
+                    file.display()
+                );
+                Err(Error::new(ErrorKind::PermissionDenied, why))
+            }
+        };
         let (began, mut is_told) = (Instant::now(), false);
         loop {
             let others = match open().await {

@@ -86,6 +86,10 @@ pub(crate) async fn elect(args: ElectArgs, kv: &Kv, out: &mut Out) -> Run {
             }
         }
         tell(&args, "lost", term.number(), out)?;
+        // The command was asked to end, and the term was lost before it had.
+        if let Some(signal) = signals.asked() {
+            return Ok(Exit::of_signal(signal.as_raw()));
+        }
     }
 }
 

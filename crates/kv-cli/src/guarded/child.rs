@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     exit::{Exit, Failure, Run},
+    file_turn,
     out::note,
 };
 use rustix::{
@@ -77,11 +78,13 @@ impl Child {
         let (control, theirs) = UnixStream::pair().map_err(failed)?;
         let home = terminal.as_ref().map(Terminal::home);
         let reaper = spawn(command, environment, until, home, theirs.into()).map_err(failed)?;
+        // A command under a lock in a file has the file as long as it runs.
+        let kept = if until == Until::NEVER { Vec::new() } else { file_turn::taken().map_err(failed)? };
         let sent = if terminal.is_none() && io::stdin().is_terminal() {
             // It would be stopped for reading a terminal that another group has.
-            File::open("/dev/null").and_then(|nothing| send_file(&control, nothing))
+            File::open("/dev/null").and_then(|nothing| send_file(&control, nothing, &kept))
         } else {
-            send_file(&control, io::stdin())
+            send_file(&control, io::stdin(), &kept)
         };
         sent.map_err(failed)?;
         let number = Pid::from_child(&reaper);

@@ -60,7 +60,8 @@ pub(super) fn reap(mut arguments: impl Iterator<Item = OsString>) -> io::Result<
     let home: i32 = word().and_then(|home| home.parse().ok()).ok_or_else(misuse)?;
     let program = arguments.next().ok_or_else(misuse)?;
     let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let input = receive_file(&control)?;
+    // Others get the files only when this process has ended, and with it the command.
+    let (input, _kept) = receive_file(&control)?;
     let way_back = Pid::from_raw(home).map(|home| WayBack::to(home, &input)).transpose()?;
 
     let tell = |report: Report| (&control).write_all(report.line().as_bytes());
@@ -199,7 +200,7 @@ fn watch(
             Ok(Event::Renewed(new)) if asked => until.kill = until.kill.min(new.kill),
             Ok(Event::Renewed(new)) => until = new,
             // Nor does it begin.
-            Ok(Event::Begin) if asked => {}
+            Ok(Event::Begin) if asked || self::now() >= until.term => {}
             Ok(Event::Begin) => begin(),
             Ok(Event::Started) => tell(Report::Started),
             Ok(Event::Stopped(signal)) => tell(Report::Stopped(signal)),

@@ -19,10 +19,16 @@ const PASSED_ON: [Signal; 9] = [
     Signal::CONT,
 ];
 
+/// Those that ask a program to end.
+const ENDING: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+
 /// The signals that came. From its beginning on they do not end the program. One that was ignored
 /// when the program began, as `nohup` has it, is left so, for the command too.
 #[derive(Debug)]
-pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
+pub(crate) struct Signals {
+    caught: Vec<(Signal, unix::Signal)>,
+    asked: Option<Signal>,
+}
 
 impl Signals {
     pub(crate) fn catch() -> Run<Self> {
@@ -31,27 +37,38 @@ impl Signals {
         let caught = caught
             .map(|signal| unix::signal(SignalKind::from_raw(signal.as_raw())).map(|caught| (signal, caught)));
         let caught = caught.collect::<Result<_, _>>();
-        caught.map(Self).map_err(|e| Failure::here(format!("signals cannot be caught: {e}")))
+        caught
+            .map(|caught| Self { caught, asked: None })
+            .map_err(|e| Failure::here(format!("signals cannot be caught: {e}")))
     }
 
     /// Waits for the next signal. Cancel safe.
     pub(crate) async fn next(&mut self) -> Signal {
-        poll_fn(|cx| {
-            for (signal, caught) in &mut self.0 {
+        let came = poll_fn(|cx| {
+            for (signal, caught) in &mut self.caught {
                 if caught.poll_recv(cx).is_ready() {
                     return Poll::Ready(*signal);
                 }
             }
             Poll::Pending
-        })
-        .await
+        });
+        let signal = came.await;
+        if ENDING.contains(&signal) {
+            self.asked = Some(signal);
+        }
+        signal
+    }
+
+    /// Returns the last signal that asked to end, which a command may have been passed.
+    pub(crate) fn asked(&self) -> Option<Signal> {
+        self.asked
     }
 
     /// Waits for a signal that is to end the program.
     pub(crate) async fn ending(&mut self) -> Signal {
         loop {
             let signal = self.next().await;
-            if [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP].contains(&signal) {
+            if ENDING.contains(&signal) {
                 return signal;
             }
         }

@@ -13,7 +13,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::{net::UnixStream, process::CommandExt},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
 };
 
 /// The first argument, by which the program is a starter. It is for the program alone.
@@ -31,7 +31,7 @@ impl Ready {
     pub(super) fn make(program: OsString, arguments: impl Iterator<Item = OsString>) -> io::Result<Self> {
         let (control, theirs) = UnixStream::pair()?;
         let mut starter = own()?;
-        starter.arg(STARTER).arg(program).args(arguments);
+        starter.arg(STARTER).arg(process::id().to_string()).arg(program).args(arguments);
         let starter = starter.stdin(Stdio::from(OwnedFd::from(theirs))).process_group(0).spawn()?;
         Ok(Self { control, group: Pid::from_child(&starter) })
     }
@@ -48,7 +48,7 @@ impl Ready {
 
     /// Has it begin, with this standard input. One that was ended before does nothing.
     pub(super) fn begin(self, input: &OwnedFd) {
-        let _ = send_file(&self.control, input);
+        let _ = send_file(&self.control, input, &[]);
     }
 }
 
@@ -72,10 +72,16 @@ pub(super) fn start(mut arguments: impl Iterator<Item = OsString>) -> io::Result
     // Where nobody is left who watches the command, the system ends it.
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    let program = arguments.next().ok_or_else(|| io::Error::other("it is for the program alone"))?;
+    let misuse = || io::Error::other("it is for the program alone");
+    let parent = arguments.next().and_then(|parent| parent.to_str()?.parse().ok()).ok_or_else(misuse)?;
+    // It may have ended before it could be watched.
+    if rustix::process::getppid().map(Pid::as_raw_pid) != Some(parent) {
+        return Err(io::Error::other("the process that watches the command has ended"));
+    }
+    let program = arguments.next().ok_or_else(misuse)?;
     let mut control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // It fails where the process that has the word is gone.
-    let input = receive_file(&control)?;
+    let (input, _) = receive_file(&control)?;
     let why = Command::new(program).args(arguments).stdin(Stdio::from(input)).exec();
     control.write_all(why.raw_os_error().unwrap_or(0).to_string().as_bytes())
 }

@@ -12,6 +12,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 use std::{
+    fs::File,
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::unix::{net::UnixStream, process::ExitStatusExt},
@@ -119,24 +120,29 @@ impl Report {
     }
 }
 
-/// Sends a file of this process to the other side.
-pub(super) fn send_file(to: &UnixStream, file: impl AsFd) -> io::Result<()> {
-    let files = [file.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// The most files that one message has.
+const FILES: usize = 8;
+
+/// Sends a file of this process to the other side, and others that it is to keep open.
+pub(super) fn send_file(to: &UnixStream, file: impl AsFd, kept: &[File]) -> io::Result<()> {
+    let files: Vec<_> = std::iter::once(file.as_fd()).chain(kept.iter().map(AsFd::as_fd)).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&files));
+    if !control.push(SendAncillaryMessage::ScmRights(&files)) {
+        return Err(io::Error::other(format!("{} files are too many for one message", files.len())));
+    }
     sendmsg(to, &[IoSlice::new(b"\n")], &mut control, SendFlags::empty())?;
     Ok(())
 }
 
-/// Receives a file that the other side has sent.
-pub(super) fn receive_file(from: &UnixStream) -> io::Result<OwnedFd> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Receives a file that the other side has sent, and those that are to be kept open.
+pub(super) fn receive_file(from: &UnixStream) -> io::Result<(OwnedFd, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let file = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        RecvAncillaryMessage::ScmRights(mut files) => Some((files.next()?, files.collect())),
         _ => None,
     });
     file.ok_or_else(|| io::Error::other("no file came with the message"))
@@ -174,9 +180,10 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"input").unwrap();
         file.rewind().unwrap();
-        send_file(&here, &file).unwrap();
+        send_file(&here, &file, &[tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap()]).unwrap();
+        let (input, kept) = receive_file(&there).unwrap();
         let mut text = String::new();
-        std::fs::File::from(receive_file(&there).unwrap()).read_to_string(&mut text).unwrap();
-        assert_eq!(text, "input");
+        File::from(input).read_to_string(&mut text).unwrap();
+        assert_eq!((&*text, kept.len()), ("input", 2));
     }
 }

@@ -217,6 +217,27 @@ fn a_lock_in_a_file_that_another_has_open_is_waited_for_or_not_got() {
     }
 }
 
+/// The store frees its file, with all locks in it, when its process is killed; the command, which may
+/// take its time to end, still has its turn.
+#[test]
+fn a_lock_in_a_file_outlives_its_killed_program_as_long_as_the_command() {
+    for place in [Place::new(), Place::redb()] {
+        let held = ["lock", "job", "--ttl", "1h", "--", "sh", "-c", STUBBORN];
+        let mut held = place.command(&held).spawn().unwrap();
+        let command = told(&mut held);
+        kill_process(pid(&held), Signal::KILL).unwrap();
+        held.wait().unwrap();
+        for arguments in [&["lock", "job", "--try"][..], &["semaphore", "other", "1", "--try"]] {
+            let second = place.run(&[arguments, &["--", "echo", "both"]].concat());
+            assert_eq!((second.code, &*second.out), (1, ""), "{arguments:?}: {second:?}");
+            assert!(second.err.contains("open in another process"), "{second:?}");
+        }
+        kill_process(command, Signal::KILL).unwrap();
+        let next = place.run(&["lock", "job", "--", "echo", "next"]);
+        assert_eq!((next.code, &*next.out), (0, "next\n"), "{next:?}");
+    }
+}
+
 #[test]
 fn a_leader_says_so_and_resigns_when_it_is_asked_to_end() {
     let place = Place::redb();

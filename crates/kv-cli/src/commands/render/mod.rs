@@ -115,10 +115,15 @@ pub(crate) async fn without_store<F: Future<Output = Run<Kv>>>(
     note(&format!("{away}; what it had at the last rendering is taken"));
     let (mut signals, mut step) = (Signals::catch()?, Step::new(false));
     if args.once {
-        step.write(args, &rendered(args, &keys)?, &keys, out).await?;
-        return Ok(Err(Exit::DONE));
+        let new = rendered(args, &keys)?;
+        return match unless_ended(&mut signals, step.write(args, &new, &keys, out)).await {
+            Ok(written) => written.map(|_| Err(Exit::DONE)),
+            Err(ended) => Ok(Err(ended)),
+        };
     }
-    step.take(args, &keys, out).await;
+    if let Err(ended) = unless_ended(&mut signals, step.take(args, &keys, out)).await {
+        return Ok(Err(ended));
+    }
     let mut pauses = Backoff::new(LEAST, MOST);
     let opened = loop {
         let opens = async {
@@ -128,7 +133,11 @@ pub(crate) async fn without_store<F: Future<Output = Run<Kv>>>(
         tokio::select! {
             biased;
             signal = signals.ending() => return Ok(Err(Exit::of_signal(signal.as_raw()))),
-            () = step.due(), if step.again.is_some() => step.take(args, &keys, out).await,
+            () = step.due(), if step.again.is_some() => {
+                if let Err(ended) = unless_ended(&mut signals, step.take(args, &keys, out)).await {
+                    return Ok(Err(ended));
+                }
+            }
             opened = opens => match opened {
                 Err(Failure::Store(e)) if e.is_transient() => {}
                 opened => break opened?,
@@ -137,6 +146,15 @@ pub(crate) async fn without_store<F: Future<Output = Run<Kv>>>(
     };
     args.is_untold = step.reload;
     Ok(Ok(opened))
+}
+
+/// Does this work, unless a signal asks to end: then returns the exit code of that.
+async fn unless_ended<T>(signals: &mut Signals, work: impl Future<Output = T>) -> Result<T, Exit> {
+    tokio::select! {
+        biased;
+        signal = signals.ending() => Err(Exit::of_signal(signal.as_raw())),
+        done = work => Ok(done),
+    }
 }
 
 /// Renders, once or for ever.

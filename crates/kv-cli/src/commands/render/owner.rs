@@ -36,6 +36,11 @@ impl Owner {
         Self { user: self.user.or(other.user), group: self.group.or(other.group) }
     }
 
+    /// Returns the group, and no user.
+    pub(super) fn group_alone(self) -> Self {
+        Self { user: None, ..self }
+    }
+
     /// Gives a file to this user and group.
     pub(super) fn give(self, file: &Path) -> io::Result<()> {
         chown(file, self.user, self.group)

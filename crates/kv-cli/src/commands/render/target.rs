@@ -89,8 +89,10 @@ pub(super) async fn replaced(
         // Without the right to give files away, the new one is this user's.
         (None, Some(has)) => {
             if let Err(e) = has.give(&draft.0) {
-                let why = "its owner and group cannot be kept";
-                note(&format!("{shown} now belongs to this user, since {why}: {e}"));
+                // The group alone may be given by its members, and those who read the file may be in it.
+                let has_group = has.group_alone().give(&draft.0).is_ok();
+                let why = if has_group { "its owner" } else { "its owner and group" };
+                note(&format!("{shown} now belongs to this user, since {why} cannot be kept: {e}"));
             }
         }
         (None, None) => {}
