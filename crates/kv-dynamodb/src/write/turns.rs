@@ -87,10 +87,11 @@ impl Default for Line {
 }
 
 impl Line {
-    /// Returns for how long the write that is under way longest may still hold up others.
+    /// Returns for how long the writes that are under way may still hold up others: the newest of
+    /// them too has its time, and nobody comes behind it while somebody waits.
     fn time_left(&self) -> Duration {
         let state = self.state.lock();
-        let since = state.since.iter().min().unwrap_or(&state.free_since);
+        let since = state.since.iter().max().unwrap_or(&state.free_since);
         PATIENCE.saturating_sub(since.elapsed())
     }
 }
@@ -107,6 +108,16 @@ impl Held {
         let since = Instant::now();
         line.state.lock().since.push(since);
         Self { line: line.clone(), since, _places: places }
+    }
+
+    /// Begins its time anew.
+    fn begin(&mut self) {
+        let mut state = self.line.state.lock();
+        let now = Instant::now();
+        if let Some(since) = state.since.iter_mut().find(|since| **since == self.since) {
+            *since = now;
+        }
+        self.since = now;
     }
 }
 
@@ -135,9 +146,9 @@ impl Drop for KeyTurn {
     fn drop(&mut self) {
         self.held = None;
         let mut busy = self.turns.busy();
-        // The map has the line, and so does this one.
-        let is_last = |there: &Arc<Line>| Arc::ptr_eq(there, &self.line) && Arc::strong_count(there) == 2;
-        if busy.get(&self.hash).is_some_and(is_last) {
+        // It is let go under the lock: of two that end at once, the second one sees to it.
+        drop(std::mem::take(&mut self.line));
+        if busy.get(&self.hash).is_some_and(|there| Arc::strong_count(there) == 1) {
             busy.remove(&self.hash);
         }
     }
@@ -155,18 +166,34 @@ impl KeyTurn {
             TurnOf::Deletes => PLACES,
         };
         loop {
-            match self.wait_in_line(count, deadline).await {
-                // Who was not polled may have places in a line that was left behind.
-                Some(places) if !self.line.places.is_closed() => {
-                    self.held = Some(Held::new(&self.line, places));
-                    return;
-                }
-                None if deadline.has_passed() => return,
-                _ => {
-                    self.turns.leave(self.hash, &self.line);
-                    self.line = self.turns.line(self.hash);
-                }
+            let places = self.wait_in_line(count, deadline).await;
+            let is_over = places.is_none() && deadline.has_passed();
+            if is_over || places.is_some_and(|places| self.has(places)) {
+                return;
             }
+            self.turns.leave(self.hash, &self.line);
+            self.line = self.turns.line(self.hash);
+        }
+    }
+
+    /// Notes the places, and returns whether they are worth anything: who was not polled may have
+    /// some in a line that was left behind.
+    fn has(&mut self, places: OwnedSemaphorePermit) -> bool {
+        // Lines are left behind under this lock.
+        let _busy = self.turns.busy.lock();
+        let is_open = !self.line.places.is_closed();
+        self.held = is_open.then(|| Held::new(&self.line, places));
+        is_open
+    }
+
+    /// Begins the time of the places anew, or takes others where the line was left behind.
+    async fn begin(&mut self, what: TurnOf, deadline: Deadline) {
+        if self.line.places.is_closed() {
+            self.held = None;
+            self.line = self.turns.line(self.hash);
+            self.wait(what, deadline).await;
+        } else if let Some(held) = &mut self.held {
+            held.begin();
         }
     }
 
@@ -201,11 +228,17 @@ impl Turn {
         wanted.dedup_by_key(|(hash, _)| *hash);
         let patience = Deadline::after(deadline.remaining() / 2);
         let mut turn = Self(Vec::with_capacity(wanted.len()));
-        for (hash, what) in wanted {
+        for &(hash, what) in &wanted {
             // This is there before the wait, so that a dropped wait tidies up.
             turn.0.push(KeyTurn::new(turns, hash));
             if let Some(key) = turn.0.last_mut() {
                 key.wait(what, patience).await;
+            }
+        }
+        if let [firsts @ .., _] = &mut turn.0[..] {
+            // The wait for later keys is no part of the time of the write.
+            for (key, (_, what)) in firsts.iter_mut().zip(wanted) {
+                key.begin(what, patience).await;
             }
         }
         turn
@@ -275,6 +308,38 @@ mod tests {
         }
         assert!(are_past(began, PATIENCE), "{:?}", began.elapsed());
         drop(hangs);
+        assert!(turns.busy().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_put_that_came_behind_one_that_hangs_has_its_time() {
+        let (turns, began) = (Arc::<Turns>::default(), Instant::now());
+        let hangs = turn(&turns, &[("a", Puts)]).await;
+        tokio::time::sleep(PATIENCE - PATIENCE / 20).await;
+        let put = turn(&turns, &[("a", Puts)]).await;
+        let deletes = async {
+            drop(turn(&turns, &[("a", Deletes)]).await);
+            assert!(are_past(began, PATIENCE + PATIENCE / 4), "{:?}", began.elapsed());
+        };
+        let ends = async {
+            tokio::time::sleep(PATIENCE / 4 + PATIENCE / 20).await;
+            drop((put, hangs));
+        };
+        futures::future::join(deletes, ends).await;
+        assert!(turns.busy().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_of_several_keys_has_its_time_behind_the_wait_for_the_last() {
+        let turns = Arc::<Turns>::default();
+        let mut keys = ["a", "b"];
+        keys.sort_unstable_by_key(|key| turns.hasher.hash_one(*key));
+        let hangs = turn(&turns, &[(keys[1], Deletes)]).await;
+        let both = turn(&turns, &[(keys[0], Puts), (keys[1], Puts)]).await;
+        let began = Instant::now();
+        drop(turn(&turns, &[(keys[0], Deletes)]).await);
+        assert!(are_past(began, PATIENCE), "{:?}", began.elapsed());
+        drop((hangs, both));
         assert!(turns.busy().is_empty());
     }
 
