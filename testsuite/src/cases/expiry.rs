@@ -1,6 +1,6 @@
 //! TTLs. Leases have a file of their own.
 
-use super::{names, snapshot, text};
+use super::{change, names, snapshot, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, refused_at, same},
@@ -248,10 +248,10 @@ async fn event(t: Trial) -> Verdict {
     snapshot(&t, &mut tree).await?;
     let life = Life::of(kv.put("d/k", "v").ttl(t.short_ttl(Duration::from_millis(500)))).await?;
     for watch in [&mut one, &mut tree] {
-        let put = t.soon("the event of the put", watch.event()).await??;
+        let put = t.soon("the event of the put", change(watch)).await??;
         let WatchEvent::Put(entry) = put else { return Err(format!("expected a put, found {put:?}").into()) };
         let wait = life.over(&t).saturating_duration_since(Instant::now()) + t.patience();
-        let end = t.within(wait, "the event of the end", watch.event()).await??;
+        let end = t.within(wait, "the event of the end", change(watch)).await??;
         let WatchEvent::Delete { key, version } = end else {
             return Err(format!("expected a delete, found {end:?}").into());
         };

@@ -44,7 +44,7 @@ async fn reserved(t: Trial) -> Verdict {
         follower.agrees(&kv, directory).await?;
     }
     if let Some(key) = &mut key {
-        let event = key.next().await?;
+        let event = key.change().await?;
         holds(format!("the event of a put of .kvx; found {event:?}"), matches!(event, WatchEvent::Put(_)))?;
     }
     if t.capabilities().lock.is_some() {
@@ -244,7 +244,7 @@ async fn apart(t: &Trial, kv: &Kv, other: &Kv) -> Result<(), Failure> {
         let mine = mine.ok_or("a lock of one store is not free, because one of the other is held")?;
         holds("both are held", mine.is_held() && theirs.is_held())?;
         if let Some(holder) = &mut holder {
-            let event = holder.next().await?;
+            let event = holder.change().await?;
             let fine = matches!(&event, WatchEvent::Put(entry) if entry.value == "mine");
             holds(format!("the one's watch of the holder tells of its own; found {event:?}"), fine)?;
         }

@@ -2,7 +2,7 @@
 
 mod emptied;
 
-use super::{in_a_life_that_ends, names, polled_for_a_moment, snapshot, text};
+use super::{change, in_a_life_that_ends, names, polled_for_a_moment, snapshot, text};
 use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same, still_held},
@@ -127,7 +127,7 @@ async fn revoke_event(t: Trial) -> Verdict {
     let mut watch = other.watch_tree("d").await?;
     same("what is there", snapshot(&t, &mut watch).await?.names(), ["d/k"])?;
     lease.revoke().await?;
-    let event = t.soon("the event of the end", watch.event()).await??;
+    let event = t.soon("the event of the end", change(&mut watch)).await??;
     let WatchEvent::Delete { key, version: last } = event else {
         return Err(format!("expected a delete, found {event:?}").into());
     };

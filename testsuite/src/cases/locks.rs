@@ -485,7 +485,7 @@ async fn value_watched(t: Trial) -> Verdict {
         for value in ["first", "", "third"] {
             let guard = kv.new_lock("l").value(value).acquire().await?;
             let at = Version::new(guard.token(), 0);
-            let found = follower.next().await?;
+            let found = follower.change().await?;
             let came = matches!(&found, WatchEvent::Put(e)
                 if e.key.as_str() == "l" && e.value == value && e.version == at);
             holds(format!("the event of a new holder {value:?} at {at:?}; found {found:?}"), came)?;
@@ -494,7 +494,7 @@ async fn value_watched(t: Trial) -> Verdict {
             same("what a late watch of the holder tells first", late.synced().await?, vec![found])?;
             guard.release().await?;
             for follower in [&mut follower, &mut late] {
-                let found = follower.next().await?;
+                let found = follower.change().await?;
                 let gone = matches!(&found, WatchEvent::Delete { key, version }
                     if key.as_str() == "l" && *version >= at);
                 holds(format!("the event of a release; found {found:?}"), gone)?;

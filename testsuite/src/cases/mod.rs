@@ -151,6 +151,17 @@ async fn snapshot(t: &Trial, watch: &mut Watch) -> Result<Mirror, Failure> {
     Ok(mirror)
 }
 
+/// Reads the next change of a watch. Another `Synced` is none: a backend may read again whenever it
+/// wants.
+async fn change(watch: &mut Watch) -> kv_core::Result<WatchEvent> {
+    loop {
+        match watch.event().await? {
+            WatchEvent::Synced => {}
+            change => return Ok(change),
+        }
+    }
+}
+
 /// Reads a watch until it has told of this version of the key.
 async fn told(t: &Trial, watch: &mut Watch, key: &str, version: Version) -> Result<Vec<WatchEvent>, Failure> {
     let mut events = Vec::new();

@@ -9,7 +9,7 @@ mod ordered;
 pub(super) use follow::Follower;
 pub(super) use load::no_more_told;
 
-use super::put_all;
+use super::{change, put_all};
 use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same},
@@ -217,7 +217,7 @@ async fn expiry(t: Trial) -> Verdict {
         follower.told("d/a", written.version).await?;
         let granted = written.ttl.unwrap_or(ttl);
         let time = granted + t.capabilities().lateness(granted) + t.patience();
-        let came = t.within(time, "the end of a TTL to be told", follower.watch().event()).await??;
+        let came = t.within(time, "the end of a TTL to be told", change(follower.watch())).await??;
         let ended = matches!(&came, WatchEvent::Delete { key, .. } if key.as_str() == "d/a");
         holds(format!("the event after a TTL is the key's Delete, not {came:?}"), ended)?;
         follower.fold(&came);
@@ -255,7 +255,7 @@ async fn delete(t: Trial) -> Verdict {
             (Follower::of_tree(&t, &kv, "d").await?, Follower::of_key(&t, &kv, "d/a").await?);
         holds("the key was there", t.open().await?.delete("d/a").await?)?;
         for (what, follower) in [("tree", &mut tree), ("key", &mut key)] {
-            match follower.next().await? {
+            match follower.change().await? {
                 WatchEvent::Delete { key, version: end } if key.as_str() == "d/a" && end >= version => {}
                 other => {
                     return Err(format!("expected the Delete of d/a on the {what}, found {other:?}").into());

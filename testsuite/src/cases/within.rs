@@ -133,7 +133,7 @@ async fn locks(t: Trial) -> Verdict {
     let apart = t.soon("a lock of another name", other.new_lock("l").acquire()).await??;
     holds("another lock was held", apart.release().await?)?;
     if let Some(told) = &mut told {
-        let event = told.next().await?;
+        let event = told.change().await?;
         let fine =
             matches!(&event, WatchEvent::Put(entry) if entry.key.as_str() == "l" && entry.value == "me");
         holds(format!("the event of the holder is by the name in the part; found {event:?}"), fine)?;

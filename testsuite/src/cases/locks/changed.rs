@@ -73,7 +73,7 @@ pub(super) async fn watched(t: Trial) -> Verdict {
         // The same bytes are told too.
         for value in ["second", "second", "", "fourth"] {
             guard.set_value(value).await?;
-            let found = follower.next().await?;
+            let found = follower.change().await?;
             let version = match &found {
                 WatchEvent::Put(e) if e.key.as_str() == "l" && e.value == value => Some(e.version),
                 _ => None,
@@ -87,7 +87,7 @@ pub(super) async fn watched(t: Trial) -> Verdict {
             same("what a late watch tells first after a change", late.synced().await?, vec![found])?;
         }
         guard.release().await?;
-        let found = follower.next().await?;
+        let found = follower.change().await?;
         let gone = matches!(&found, WatchEvent::Delete { version, .. } if *version >= last);
         holds(format!("the event of a release behind {last:?}; found {found:?}"), gone)
     })

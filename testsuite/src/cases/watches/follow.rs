@@ -63,6 +63,17 @@ impl Follower {
         Ok(event)
     }
 
+    /// Reads the next change, which must come soon. Another `Synced` is none: a backend may read again
+    /// whenever it wants.
+    pub(in crate::cases) async fn change(&mut self) -> Result<WatchEvent, Failure> {
+        loop {
+            match self.next().await? {
+                WatchEvent::Synced => {}
+                change => return Ok(change),
+            }
+        }
+    }
+
     /// Notes an event that was read elsewhere.
     pub(in crate::cases) fn fold(&mut self, event: &WatchEvent) {
         match event {

@@ -126,7 +126,7 @@ pub(super) async fn many(t: Trial) -> Verdict {
         t.within(t.patience() * 3, "200 waits to get their locks", got).await??;
         let (key, follower) = watching.first_mut().ok_or("there are watches")?;
         other.delete(&*key).await?;
-        let event = follower.next().await?;
+        let event = follower.change().await?;
         holds(format!("the watches go on; found {event:?}"), matches!(event, WatchEvent::Delete { .. }))?;
         // The proxy is needed until `close` has ended: the guards give back through it.
         Ok(kv.close().await?)
