@@ -38,11 +38,13 @@ pub(crate) async fn delete_tree(core: &Core, directory: &Directory, options: &Wr
         names.push(prefix);
     }
     let mut parts = parts(core.largest_txn, &names).into_iter();
+    let within = deadline.remaining();
     let Some(first) = parts.next() else { return Ok(Batch { deleted: None, next: None }) };
     // What is refused is refused before anything was deleted.
     delete(core, &names[first], deadline).await?;
-    // No request begins that may end with the deadline, for then nobody would know its outcome.
-    let has_time = |_: &Range<usize>| future::ready(deadline.remaining() >= deadline.within() / 2);
+    // No request begins that may end with the deadline, for then nobody would know its outcome. The
+    // time that the listing took does not count: the next batch lists again.
+    let has_time = |_: &Range<usize>| future::ready(deadline.remaining() >= within / 2);
     let left = parts.len();
     let rest = stream::iter(parts).take_while(has_time);
     let deleted = rest.map(|part| delete(core, &names[part], deadline)).buffer_unordered(AT_ONCE);

@@ -56,7 +56,7 @@ pub struct Alive {
     keeper: watch::Receiver<()>,
     ttl: Duration,
     /// The end of this life alone, while others on the session go on.
-    ended: watch::Sender<Option<Arc<str>>>,
+    ended: watch::Sender<Option<(Arc<str>, Cause)>>,
     /// Tells whether this life has an [`Owner`].
     is_owned: Arc<AtomicBool>,
     log: Arc<Log>,
@@ -191,9 +191,18 @@ impl Alive {
     /// Returns a function that does the same as [`end`](Self::end) and keeps nothing alive, for
     /// the side that sees the lock or lease on the server and must not be what keeps it.
     pub fn ending(&self) -> impl Fn(&str) + Send + Sync + use<> {
+        let end = self.ending_by();
+        move |why| end(why, None)
+    }
+
+    /// Does the same as [`ending`](Self::ending), by this cause where it is known.
+    pub(crate) fn ending_by(&self) -> impl Fn(&str, Option<Cause>) + Send + Sync + use<> {
         let (ended, is_owned, log) = (self.ended.clone(), self.is_owned.clone(), self.log.clone());
         let (session, clock) = (self.session.clone(), self.clock.clone());
-        move |why| log.end(&ended, &is_owned, why.into(), cause_of_end(&session, &clock, &log))
+        move |why, cause| {
+            let cause = cause.unwrap_or_else(|| cause_of_end(&session, &clock, &log));
+            log.end(&ended, &is_owned, why.into(), cause);
+        }
     }
 
     /// Tells whether the life is not over, by the owner's clock, and is still renewed. No I/O.
@@ -243,13 +252,13 @@ impl Alive {
             };
             let by_hand = async {
                 match ended.wait_for(Option::is_some).await.as_deref() {
-                    Ok(Some(why)) => why.clone(),
-                    _ => "it was given back".into(),
+                    Ok(Some(end)) => end.clone(),
+                    _ => ("it was given back".into(), cause_of_end(&seen, &clock, &log)),
                 }
             };
             let (why, cause) = tokio::select! {
                 biased;
-                why = by_hand => (why, cause_of_end(&seen, &clock, &log)),
+                end = by_hand => end,
                 lost = by_time => lost,
             };
             (Error::new(ErrorKind::LockLost, format!("no longer held: {why}")), cause)

@@ -31,10 +31,6 @@ use kv_core::{
 use queue::{Before, LockQueue, left};
 use sessions::{LockSession, Use};
 use std::{borrow::Cow, sync::Arc, time::Duration};
-use tokio::time::sleep;
-
-/// Sets for how long a lock is held before its contender is watched.
-const BRIEF: Duration = Duration::from_millis(50);
 
 /// Does [`Store::lock`](kv_core::driver::Store::lock).
 pub(crate) async fn lock(core: &Arc<Core>, name: &Key, options: &LockOptions) -> Result<Option<Acquired>> {
@@ -125,9 +121,7 @@ impl Queue for LockQueue {
     }
 
     async fn own_gone(&self, contender: &Contender, token: u64) -> Cow<'static, str> {
-        // A lock that is given back soon needs no watch. What happens before the watch begins is in
-        // the server's history.
-        sleep(BRIEF).await;
+        // What happens before the watch begins is in the server's history.
         let token = create_revision(token);
         let (mut backoff, mut at) = (Backoff::default(), token);
         loop {

@@ -77,14 +77,14 @@ impl Log {
     /// Ends one life; the first reason counts, and is logged.
     pub(super) fn end(
         &self,
-        ended: &watch::Sender<Option<Arc<str>>>,
+        ended: &watch::Sender<Option<(Arc<str>, Cause)>>,
         is_owned: &AtomicBool,
         why: Arc<str>,
         cause: Cause,
     ) {
         let is_first = ended.send_if_modified(|end| {
             let is_first = end.is_none();
-            end.get_or_insert_with(|| why.clone());
+            end.get_or_insert_with(|| (why.clone(), cause));
             is_first
         });
         let is_told = self.is_over.load(Ordering::Relaxed) || !is_owned.load(Ordering::Relaxed);

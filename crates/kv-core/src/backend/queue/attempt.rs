@@ -183,7 +183,7 @@ impl<Q: Queue> Attempt<Q> {
         entry.standing.get().inspect(|standing| standing.is_first());
         // It is made outside of the task, since a task can end with its runtime before it is
         // polled.
-        let end = EndOnDrop(alive.ending());
+        let end = EndOnDrop(alive.ending_by());
         let watch = tokio::spawn(entry.clone().watch_own(token, end));
         *lock(&entry.watch) = Some(AbortOnDrop::new(watch.abort_handle()));
         Acquired { fence: entry.queue.fence(&entry.contender, token), alive, release }

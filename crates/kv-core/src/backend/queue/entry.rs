@@ -4,6 +4,7 @@ use super::{Left, Queue, Sent, lines::Standing};
 use crate::{
     ErrorKind, Result,
     backend::{AbortOnDrop, Backoff},
+    observe::Cause,
 };
 use std::{
     pin::pin,
@@ -104,7 +105,11 @@ impl<Q: Queue> Entry<Q> {
     }
 
     /// Ends a guard whose contender is gone, or which nobody looks after any more.
-    pub(super) async fn watch_own(self: Arc<Self>, token: u64, end: EndOnDrop<impl Fn(&str) + Send>) {
+    pub(super) async fn watch_own(
+        self: Arc<Self>,
+        token: u64,
+        end: EndOnDrop<impl Fn(&str, Option<Cause>) + Send>,
+    ) {
         // The future lives until the holder was told: what it keeps from ending ends behind that.
         let mut gone = pin!(self.queue.own_gone(&self.contender, token));
         sleep(BRIEF).await;
@@ -112,16 +117,17 @@ impl<Q: Queue> Entry<Q> {
         self.step_aside();
         // A holder that gives the lock back takes its contender out itself.
         if !self.is_given_back.load(Ordering::Acquire) {
-            (end.0)(&why);
+            (end.0)(&why, None);
         }
     }
 }
 
 /// Says that nobody looks after a guard any more, unless another reason was given before.
-pub(super) struct EndOnDrop<E: Fn(&str)>(pub(super) E);
+pub(super) struct EndOnDrop<E: Fn(&str, Option<Cause>)>(pub(super) E);
 
-impl<E: Fn(&str)> Drop for EndOnDrop<E> {
+impl<E: Fn(&str, Option<Cause>)> Drop for EndOnDrop<E> {
     fn drop(&mut self) {
-        (self.0)("it was given back, or the runtime in which it was acquired has ended");
+        let why = "it was given back, or the runtime in which it was acquired has ended";
+        (self.0)(why, Some(Cause::RuntimeEnded));
     }
 }

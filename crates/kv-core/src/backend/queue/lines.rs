@@ -83,9 +83,9 @@ impl<P> fmt::Debug for Lines<P> {
 /// line.gone(&5);
 /// line.gone(&3);
 /// assert_eq!(line.nearest(&7), Some(Position::First));
-/// line.learn([3, 5, 7]);
+/// line.learn([1, 3, 5, 7]);
 /// line.passed(&5, &7);
-/// assert_eq!(line.nearest(&7), None, "3 is most likely gone as well: another listing tells");
+/// assert_eq!(line.nearest(&7), None, "1 and 3 are most likely gone as well: another listing tells");
 /// # Ok(()) }
 /// ```
 pub struct Line<P> {
@@ -170,10 +170,10 @@ impl<P: Ord + Clone> Line<P> {
 
     /// Notes the same of the one before `own`, as the server told. Those before that one were
     /// served before it, and are most likely gone too, with nobody here to say so: where the listing
-    /// has any, it is dropped, and one listing tells of all who would be asked one by one.
+    /// has several, it is dropped, and one listing tells of all who would be asked one by one.
     pub fn passed(&self, who: &P, own: &P) {
         let mut state = lock(&self.state);
-        if state.listed.remove(who) && state.listed.range(..own).next().is_some() {
+        if state.listed.remove(who) && state.listed.range(..own).nth(1).is_some() {
             state.listed = BTreeSet::new();
         }
     }
