@@ -142,8 +142,12 @@ impl Stores {
         let open = async || match file_turn::take(file) {
             Ok(true) => open().await,
             Ok(false) => {
-                let why = format!("{} is open in another process", file.display());
-                Err(Error::new(ErrorKind::Unavailable, why))
+                let why = format!(
+                    "{} is open in another process, and a file is for one at a time; stop the other, or give \
+                     this one another file",
+                    file.display()
+                );
+                Err(kv_core::backend::in_open("redb")(Error::new(ErrorKind::Unavailable, why)))
             }
             // The store's own message is better; and where it can be opened all the same, nobody's
             // command depends on its turn.

@@ -18,11 +18,14 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The TTL that is asked for. Keys, leases and locks round it in three ways.
 const ASKED: Duration = Duration::from_millis(3_200);
 
+/// A TTL that was handed down, and the deadline.
+type Noted = (Option<Duration>, Duration);
+
 /// Notes the TTL and the time of each request, and refuses it.
 #[derive(Clone, Debug)]
 struct Noting {
     capabilities: Capabilities,
-    noted: Arc<Mutex<Vec<(Option<Duration>, Duration)>>>,
+    noted: Arc<Mutex<Vec<Noted>>>,
 }
 
 impl Noting {

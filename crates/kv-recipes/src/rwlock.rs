@@ -122,7 +122,7 @@ impl RwLock {
         loop {
             let gate = self.gate(&name).acquire().await?;
             // The gate is given back in the background, as soon as the reader is in.
-            match until_lost(|| gate.is_held(), gate.lost(), self.enter(&name, &gate)).await {
+            match Box::pin(until_lost(|| gate.is_held(), gate.lost(), self.enter(&name, &gate))).await {
                 Ok(Ok(permit)) => return Ok(permit),
                 Ok(Err(e)) if ends(&e) => return Err(self.in_call(e, &name)),
                 Err(e) if e.kind() == ErrorKind::Closed => return Err(e),
@@ -150,7 +150,8 @@ impl RwLock {
     async fn try_read_here(&self) -> Result<Option<Permit>> {
         let name = self.name()?;
         let Some(gate) = self.gate(&name).try_acquire().await? else { return Ok(None) };
-        let entered = until_lost(|| gate.is_held(), gate.lost(), self.enter_once(&name, &gate)).await;
+        let entered = until_lost(|| gate.is_held(), gate.lost(), self.enter_once(&name, &gate));
+        let entered = Box::pin(entered).await;
         // A gate that could not be given back is free after its TTL.
         drop(gate.release().await);
         entered.flatten().map(Some).map_err(|e| self.in_call(e, &name))

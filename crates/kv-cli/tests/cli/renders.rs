@@ -58,7 +58,11 @@ fn a_file_is_rendered_and_checked_before_it_takes_its_place() {
     let (code, _, why) = render(&["--once"]);
     assert!(code == 4 && why.contains("there is no key \"none\""), "{why}");
     assert_eq!(read(), ONE);
-    assert_eq!(fs::read_dir(place.home()).unwrap().count(), 3, "the store, the template and the file");
+    assert_eq!(
+        fs::read_dir(place.home()).unwrap().count(),
+        4,
+        "the store and its turn, the template, the file"
+    );
 }
 
 #[test]

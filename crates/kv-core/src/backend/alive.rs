@@ -240,7 +240,8 @@ impl Alive {
         let (mut session, mut ended) = (self.session.clone(), self.ended.subscribe());
         let (seen, clock, log) = (self.session.clone(), self.clock.clone(), self.log.clone());
         // A `keeper` would have the life renewed for as long as somebody waits: this holds none.
-        async move {
+        // Boxed, for the futures of all who wait for a loss hold this one several times over.
+        Box::pin(async move {
             let by_time = async {
                 match session.wait_for(|life| matches!(life, Life::Over(..))).await.as_deref() {
                     Ok(Life::Over(why, cause)) => (why.clone(), *cause),
@@ -262,7 +263,7 @@ impl Alive {
                 lost = by_time => lost,
             };
             (Error::new(ErrorKind::LockLost, format!("no longer held: {why}")), cause)
-        }
+        })
     }
 
     /// Returns the cause of a loss by time that nobody has told yet.

@@ -126,7 +126,7 @@ impl Semaphore {
             let mut failed =
                 Some(Error::new(ErrorKind::Timeout, "no look at the permits was answered in time"));
             // The gate is given back in the background, as soon as the permit is there.
-            let waits = until_lost(|| gate.is_held(), gate.lost(), Box::pin(slots.wait(&gate, &mut failed)));
+            let waits = Box::pin(until_lost(|| gate.is_held(), gate.lost(), slots.wait(&gate, &mut failed)));
             match deadline.limit(waits).await {
                 Some(Ok(Ok(permit))) => return Ok(Some(permit)),
                 Some(Ok(Err(e))) if ends(&e) => return Err(self.in_call(e, &slots.name)),
