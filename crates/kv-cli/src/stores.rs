@@ -149,10 +149,12 @@ impl Stores {
                 );
                 Err(kv_core::backend::in_open("redb")(Error::new(ErrorKind::Unavailable, why)))
             }
-            // The store's own message is better; and where it can be opened all the same, nobody's
-            // command depends on its turn.
-            Err(_) if turn == Turn::OfARequest => open().await,
             Err(e) => {
+                // Where the store cannot be opened either, its own message is better.
+                let opened = open().await?;
+                if turn == Turn::OfARequest {
+                    return Ok(opened);
+                }
                 let why = format!(
                     "a file beside {} cannot be opened, which a lock needs in a store that is a file: {e}",
                     file.display()

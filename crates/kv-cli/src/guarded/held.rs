@@ -21,74 +21,55 @@ pub(crate) trait Held {
     fn environment(&self) -> Environment;
 }
 
+/// Writes what all of them have by methods of the same names.
+macro_rules! by_its_own_methods {
+    () => {
+        fn left(&self) -> Duration {
+            self.remaining()
+        }
+        fn is_held(&self) -> bool {
+            self.is_held()
+        }
+        fn lost(&self) -> Loss {
+            Box::pin(self.lost())
+        }
+    };
+}
+
+/// Returns what a command is told of a lock, or of what is as one.
+fn of_a_lock(name: &str, token: u64) -> Environment {
+    vec![("KV_LOCK_NAME".into(), name.into()), ("KV_LOCK_TOKEN".into(), token.to_string().into())]
+}
+
 impl Held for Guard {
-    fn left(&self) -> Duration {
-        self.remaining()
-    }
-    fn is_held(&self) -> bool {
-        self.is_held()
-    }
-    fn lost(&self) -> Loss {
-        Box::pin(self.lost())
-    }
+    by_its_own_methods!();
     fn environment(&self) -> Environment {
-        vec![
-            ("KV_LOCK_NAME".into(), self.name().as_str().into()),
-            ("KV_LOCK_TOKEN".into(), self.token().to_string().into()),
-        ]
+        of_a_lock(self.name().as_str(), self.token())
     }
 }
 
 impl Held for Term {
-    fn left(&self) -> Duration {
-        self.remaining()
-    }
-    fn is_held(&self) -> bool {
-        self.is_held()
-    }
-    fn lost(&self) -> Loss {
-        Box::pin(self.lost())
-    }
+    by_its_own_methods!();
     fn environment(&self) -> Environment {
-        vec![
-            ("KV_LOCK_NAME".into(), self.name().as_str().into()),
-            ("KV_LOCK_TOKEN".into(), self.number().to_string().into()),
-        ]
+        of_a_lock(self.name().as_str(), self.number())
     }
 }
 
 impl Held for Permit {
-    fn left(&self) -> Duration {
-        self.remaining()
-    }
-    fn is_held(&self) -> bool {
-        self.is_held()
-    }
-    fn lost(&self) -> Loss {
-        Box::pin(self.lost())
-    }
+    by_its_own_methods!();
     fn environment(&self) -> Environment {
         // The key is NAME/slots/NUMBER.
         let key = self.key();
-        let name = key.parent().as_str().strip_suffix("/slots").unwrap_or_default().to_owned();
-        vec![
-            ("KV_LOCK_NAME".into(), name.into()),
-            ("KV_LOCK_TOKEN".into(), self.token().to_string().into()),
-            ("KV_LOCK_SLOT".into(), key.name().into()),
-        ]
+        let slots = key.parent();
+        let name = slots.as_str().strip_suffix("/slots").unwrap_or_default();
+        let mut environment = of_a_lock(name, self.token());
+        environment.push(("KV_LOCK_SLOT".into(), key.name().into()));
+        environment
     }
 }
 
 impl Held for Lease {
-    fn left(&self) -> Duration {
-        self.remaining()
-    }
-    fn is_held(&self) -> bool {
-        self.is_held()
-    }
-    fn lost(&self) -> Loss {
-        Box::pin(self.lost())
-    }
+    by_its_own_methods!();
     fn environment(&self) -> Environment {
         vec![("KV_LEASE_ID".into(), self.id().as_str().into())]
     }
