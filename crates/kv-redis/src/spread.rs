@@ -42,6 +42,8 @@ impl Part {
     async fn close(&self) -> Result<()> {
         let given_back = self.core.tasks.finish().await;
         let ended = self.sessions.end().await;
+        // A renewal that was under way may have begun to take out who came late.
+        let given_back = given_back.and(self.core.tasks.finish().await);
         self.core.feed.close();
         self.core.client.close();
         given_back.and(ended)

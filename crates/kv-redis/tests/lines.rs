@@ -3,9 +3,13 @@
 mod common;
 
 use common::{Node, Reply, Resp, single};
-use kv_core::Kv;
+use futures::{TryStreamExt, future::try_join_all, stream::FuturesUnordered};
+use kv_core::{Guard, Kv};
 use kv_testsuite::{Failure, Proxy, failover::soon};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 /// The deadline of calls: so long that no request is repeated while its answer is held.
 const DEADLINE: Duration = Duration::from_secs(40);
@@ -146,4 +150,28 @@ async fn who_gave_up_in_an_outage_stands_in_nobodys_way_after_it() -> Result<(),
     let guard = lock().acquire_within(Duration::from_secs(20)).await?;
     assert!(guard.ok_or("it is held by one that was given up")?.release().await?);
     Ok(())
+}
+
+/// A renewal of many places takes several requests: who leaves between two of them is none that
+/// came late.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_during_a_renewal_is_not_taken_out_again() -> Result<(), Failure> {
+    let (node, mut resp) = server().await?;
+    let kv = opened(node.address).await?;
+    let lock = |name: String| kv.new_lock(name).ttl(Duration::from_secs(3)).acquire();
+    let mut held = FuturesUnordered::new();
+    held.extend((0..1500).map(|n| lock(format!("held/{n}")).into_future()));
+    let held: Vec<_> = held.try_collect().await?;
+    let renewed = Instant::now() + Duration::from_secs(5);
+    let churn = (0..16).map(async |n| {
+        while Instant::now() < renewed {
+            lock(format!("churn/{n}")).await?.release().await?;
+        }
+        Ok::<_, Failure>(())
+    });
+    try_join_all(churn).await?;
+    assert!(held.iter().all(Guard::is_held));
+    let marks = resp.say("KEYS lines/.kv/gone/*").await?.list();
+    assert!(marks.is_empty(), "{} marks of contenders that had left before", marks.len());
+    Ok(kv.close().await?)
 }

@@ -50,6 +50,7 @@ async fn all(resp: &mut Resp) -> Result<BTreeMap<String, String>, Failure> {
                 let members: BTreeSet<_> = list.chunks(parts).map(|member| format!("{member:?}")).collect();
                 format!("{members:?}")
             }
+            Reply::Nothing => continue, // or since its type was asked for
             dump => format!("{dump:?}"),
         };
         all.insert(name, content);

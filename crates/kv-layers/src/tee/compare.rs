@@ -1,6 +1,7 @@
 //! Copies what one store has into another, and compares the two.
 
-use super::Tee;
+use super::{Tee, copier::AT_ONCE};
+use futures::{StreamExt, TryStreamExt, stream};
 use kv_core::{Directory, Entry, IntoKey, Key, Kv, Result};
 use std::{cmp::Ordering, fmt};
 
@@ -127,11 +128,10 @@ async fn copy_all(from: &Kv, to: &Kv, keys: &[Key]) -> Result<u64> {
     // The other store is read first, as by the layer: a copy that is late then finds its key changed.
     let there = to.get_many(keys).await?;
     let here = from.get_many(keys).await?;
-    let mut copied = 0;
-    for ((key, here), there) in keys.iter().zip(here).zip(there) {
-        copied += u64::from(copy_one(from, to, key, here, there).await?);
-    }
-    Ok(copied)
+    let each = keys.iter().zip(here).zip(there);
+    let copies = each.map(|((key, here), there)| copy_one(from, to, key, here, there));
+    let written = stream::iter(copies).buffer_unordered(AT_ONCE);
+    written.try_fold(0, async |sum, is_written| Ok(sum + u64::from(is_written))).await
 }
 
 /// Copies one key, and returns whether it was written.

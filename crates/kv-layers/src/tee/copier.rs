@@ -1,6 +1,7 @@
 //! Copies what was written to one store into the other.
 
 use super::leases::Leases;
+use futures::{StreamExt, stream};
 use kv_core::{
     Bytes, Directory, Entry, Error, ErrorKind, Item, Key, LeaseId, Result, Version,
     backend::{Mutex, Outage, Tasks},
@@ -11,6 +12,12 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 /// The time that one key, or one page of keys, has to be copied.
 const TIME: Duration = Duration::from_secs(5);
+
+/// The keys of a deleted directory that are looked for at a time.
+const PAGE: usize = 100;
+
+/// The keys of one write, or of one deletion of a directory, that are copied at the same time.
+pub(super) const AT_ONCE: usize = 8;
 
 /// Hears of what could not be copied: the name, and why.
 pub(super) type Tell = dyn Fn(&str, &Error) + Send + Sync;
@@ -47,6 +54,15 @@ impl Mine {
             (Some((value, _)), None) => found.value == *value,
             (None, _) => false,
         }
+    }
+}
+
+/// Returns what a listing has of a key.
+fn found(item: Item) -> Option<(Key, Version)> {
+    match item {
+        Item::Entry(entry) => Some((entry.key, entry.version)),
+        Item::Key(key, version) => Some((key, version)),
+        Item::Directory(_) => None,
     }
 }
 
@@ -184,15 +200,31 @@ impl Copier {
         let mut from = None;
         loop {
             let read = ReadOptions::default().deadline(Deadline::after(TIME));
-            let list = ListOptions::default().keys_only(true).limit(Some(100)).read(read);
+            let list = ListOptions::default().keys_only(true).limit(Some(PAGE)).read(read.clone());
+            // The other store is read first, as by `copy`.
             let page = self.to.as_ref().list(directory, from.as_ref(), &list).await?;
-            for key in page.items.iter().filter_map(Item::key) {
-                self.note(key.as_str(), self.copy(&Mine::delete(key)).await);
-            }
+            let (keys, versions): (Vec<_>, Vec<_>) = page.items.into_iter().filter_map(found).unzip();
+            let here = self.from.as_ref().get_many(&keys, &read).await?;
+            let gone = keys.iter().zip(versions).zip(here).filter(|(_, here)| here.is_none());
+            let remove = async |((key, version), _): ((&Key, Version), _)| {
+                self.note(key.as_str(), self.remove(key, version).await);
+            };
+            stream::iter(gone).for_each_concurrent(AT_ONCE, remove).await;
             from = page.next;
             if from.is_none() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Deletes, in the other store, a key of this version there that the own store did not have
+    /// behind that.
+    async fn remove(&self, key: &Key, version: Version) -> Result<()> {
+        self.leases.note(key, None, None);
+        let write = WriteOptions::default().deadline(Deadline::after(TIME));
+        match self.to.as_ref().delete(key, Expect::Version(version), &write).await {
+            Err(e) if e.is_conflict() => self.copy(&Mine::delete(key)).await,
+            deleted => deleted.map(drop),
         }
     }
 
@@ -208,9 +240,8 @@ impl Copier {
     }
 
     async fn make(&self, job: &Job) {
-        for mine in &job.writes {
-            self.note(mine.key.as_str(), self.copy(mine).await);
-        }
+        let copy = async |mine: &Mine| self.note(mine.key.as_str(), self.copy(mine).await);
+        stream::iter(&job.writes).for_each_concurrent(AT_ONCE, copy).await;
         if let Some(directory) = &job.tree {
             self.note(directory.as_str(), self.sweep(directory).await);
         }

@@ -65,7 +65,8 @@ use std::{fmt, sync::Arc, time::Duration};
 /// A write makes four requests more: a read of the other store and two of this one, and a
 /// conditional write. It waits for them up to its deadline, and [half a second](Self::patience) at
 /// most, while the other store is slow or away; so does a lease for the other store's. A deletion
-/// of a tree reads each key that is left of it in the other store. The names of the keys that were
+/// of a tree lists what is left of it in the other store, and deletes it there key by key, eight at
+/// a time; of this store it reads a hundred of these keys at once. The names of the keys that were
 /// put under a lease are remembered as long as it lives. Reads, watches and locks cost
 /// nothing.
 ///

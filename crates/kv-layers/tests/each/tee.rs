@@ -139,6 +139,30 @@ async fn locks_are_the_old_stores_and_fence_its_writes() -> Result<()> {
     Ok(())
 }
 
+/// Where each request takes its time, a large directory does not take that much for each key.
+#[tokio::test(start_paused = true)]
+async fn large_directories_are_copied_and_deleted_many_keys_at_a_time() -> Result<()> {
+    let (old, new) = (kv_memory::open("memory://").await?, kv_memory::open("memory://").await?);
+    for n in 0..1000 {
+        old.put(format!("d/{n}"), n.to_string()).await?;
+    }
+    let slow = |seed| Chaos::new(seed).delays(1.0, Duration::from_millis(20));
+    let (from, to) = (old.clone().layer(slow(1)), new.clone().layer(slow(2)));
+    let began = tokio::time::Instant::now();
+    assert_eq!(Tee::copy(&from, &to, "").await?, 1000);
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(8), "the copy took {took:?}");
+    same(&old, &new).await?;
+
+    let kv = from.layer(Tee::to(to.store().clone()).patience(Duration::from_secs(60)));
+    let began = tokio::time::Instant::now();
+    assert_eq!(kv.delete_tree("d").await?, Some(1000));
+    same(&old, &new).await?;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(3), "the deletion took {took:?}");
+    kv.close().await
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_store_that_is_away_is_told_and_fails_no_write() -> Result<()> {
     let (old, new) = (kv_memory::open("memory://").await?, kv_memory::open("memory://").await?);

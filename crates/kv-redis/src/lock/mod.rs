@@ -3,6 +3,7 @@
 
 mod contender;
 pub(crate) mod holder;
+mod known;
 pub(crate) mod listed;
 mod listen;
 mod next_look;

@@ -4,6 +4,7 @@
 use crate::{
     core::{Core, renewal},
     lock::{
+        known::Known,
         next_look::NextLook,
         requests::{end, leave, step},
         waiters::{QueuePosition, Waiters},
@@ -17,10 +18,7 @@ use kv_core::{
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 use tokio::{runtime::Handle, task::AbortHandle};
@@ -46,10 +44,7 @@ pub(crate) struct Session {
     pub(crate) id: String,
     pub(crate) ttl: Duration,
     each_request: Duration,
-    contenders: AtomicU64,
-    /// The contenders that have not left. Any other one that the server has in a queue came late,
-    /// by a request that was given up.
-    known: Mutex<HashSet<String>>,
+    known: Mutex<Known>,
     /// Set once the server has the session.
     alive: OnceLock<Alive>,
     /// Ends the session on the server; set once a request that makes it may have been sent.
@@ -184,7 +179,6 @@ impl Session {
             id: format!("{:016x}", unique()),
             ttl,
             each_request,
-            contenders: AtomicU64::default(),
             known: Mutex::default(),
             alive: OnceLock::new(),
             revoke: Mutex::default(),
@@ -199,14 +193,12 @@ impl Session {
 
     /// Makes a name for another contender.
     pub(crate) fn contender(&self) -> String {
-        let name = format!("{}:{:x}", self.id, self.contenders.fetch_add(1, Ordering::Relaxed));
-        self.known.lock().insert(name.clone());
-        name
+        self.known.lock().another(&self.id)
     }
 
     /// Notes that a contender has left, or never was in a queue.
     pub(crate) fn has_left(&self, contender: &str) {
-        self.known.lock().remove(contender);
+        self.known.lock().has_left(contender);
     }
 
     pub(crate) fn alive(&self) -> Option<&Alive> {
@@ -270,6 +262,7 @@ impl Session {
         // Only contenders that were in a queue before this moment have to be found.
         let waited = self.waiting.in_line();
         let held: HashSet<String> = self.held.lock().keys().cloned().collect();
+        let known = self.known.lock().clone();
         let (mut firsts, mut behind, mut soonest) = (HashMap::new(), HashMap::new(), None);
         let mut from = Some("0".to_owned());
         while let Some(cursor) = from {
@@ -299,7 +292,7 @@ impl Session {
             }
         }
         for (late, name) in firsts.into_iter().chain(behind) {
-            if !self.known.lock().contains(&late) {
+            if known.was_gone(&late) {
                 let (session, deadline) = (self.clone(), Deadline::after(self.each_request));
                 self.core.tasks.spawn(async move {
                     let left = leave(&session.core, &name, &session.id, &late, deadline).await;
