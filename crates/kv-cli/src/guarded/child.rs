@@ -1,9 +1,10 @@
 //! A command as the program sees it: the child of a reaper, which ends it in time.
 
 use super::{
-    reaper::{REAPER, ask_to_end},
+    reaper::REAPER,
     starter::own,
     terminal::{Terminal, lacks},
+    tree::Tree,
     wire::{BEGIN, Report, Until, now, send_file},
 };
 use crate::{
@@ -105,7 +106,7 @@ impl Child {
         })
     }
 
-    /// Waits for the end of the command, of whose group nothing is left then. Cancel safe.
+    /// Waits for the end of the command, of which nothing is left then. Cancel safe.
     pub(super) async fn ended(&mut self) -> Run<Report> {
         loop {
             match self.reports.recv().await {
@@ -174,7 +175,7 @@ impl Child {
     pub(super) fn ask_in_place_of_the_reaper(&mut self) {
         if let Some(group) = self.group.filter(|_| !self.is_asked) {
             self.is_asked = true;
-            ask_to_end(group);
+            self.tree(group).ask_to_end();
         }
     }
 
@@ -186,8 +187,12 @@ impl Child {
     /// Kills the command.
     pub(super) fn kill(&self) {
         if let Some(group) = self.group {
-            let _ = kill_process_group(group, Signal::KILL);
+            self.tree(group).signal(Signal::KILL);
         }
+    }
+
+    fn tree(&self, group: Pid) -> Tree {
+        Tree::of(group, self.reaper)
     }
 
     /// Kills a reaper that does not tell of the end of its command. Its reports end with that.

@@ -6,6 +6,7 @@ mod reaper;
 mod signals;
 mod starter;
 mod terminal;
+mod tree;
 mod wire;
 
 pub(crate) use child::{Child, Environment};
@@ -114,8 +115,8 @@ pub(crate) fn released(
 /// command is asked to end, and killed before the store may give it to another. The reaper does so,
 /// and this program where the reaper does not, as one that was stopped.
 ///
-/// Nothing of its process group is left when this returns. What leaves the group, by a session of
-/// its own, is on its own.
+/// Nothing of its process group is left when this returns, nor, on Linux, of what it has begun in
+/// other groups, as shells with job control do. What has a session of its own is on its own.
 pub(crate) async fn run(
     held: &impl Held,
     grace: Duration,

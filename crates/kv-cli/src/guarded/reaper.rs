@@ -1,19 +1,17 @@
 //! The reaper: a small process between the program and a command that runs under a lock. It is the
-//! command's parent, and ends the command's whole process group in time by itself. So the command
-//! does not outlive the lock when the program is stopped or killed.
+//! command's parent, and ends the command, and all that it began in its session, in time by itself.
+//! So the command does not outlive the lock when the program is stopped or killed.
 
 use super::{
     signals::Signals,
     starter::{Beginning, Ready},
     terminal::WayBack,
+    tree::Tree,
     wire::{BEGIN, Report, Until, now, receive_file},
 };
 use rustix::{
     io::Errno,
-    process::{
-        Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, test_kill_process_group, wait,
-        waitid,
-    },
+    process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, getpid, wait, waitid},
 };
 use std::{
     ffi::OsString,
@@ -33,7 +31,7 @@ use tokio::runtime::{Builder, Runtime};
 pub(super) const REAPER: &str = "--kv-reaper";
 /// The longest nap: timers stand still while the machine is suspended, and the clock does not.
 const NAP: Duration = Duration::from_millis(200);
-/// The time between two looks at whether a group is gone, of which nothing tells.
+/// The time between two looks at whether a command is gone, of which nothing tells.
 const LOOK: Duration = Duration::from_millis(10);
 /// The time that the system may take to end processes that were killed.
 const IS_KILLED: Duration = Duration::from_secs(1);
@@ -71,7 +69,7 @@ pub(super) fn reap(mut arguments: impl Iterator<Item = OsString>) -> io::Result<
     // What the command leaves without a parent becomes a child of this process, and not of the
     // system's first one, which may be a container's command that looks after nobody.
     #[cfg(target_os = "linux")]
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    rustix::process::set_child_subreaper(Some(getpid()))?;
     let ready = match Ready::make(program, arguments) {
         Ok(ready) => ready,
         Err(e) => return tell(Report::NotStarted(e.raw_os_error().unwrap_or(0))),
@@ -107,8 +105,9 @@ pub(super) fn reap(mut arguments: impl Iterator<Item = OsString>) -> io::Result<
         }
     };
     let told = |report| drop(tell(report));
-    let (report, until) = watch(group, until, &heard, begin, told)?;
-    end_the_rest(group, until);
+    let tree = Tree::of(group, getpid());
+    let (report, until) = watch(tree, until, &heard, begin, told)?;
+    end_the_rest(tree, until);
     told(report);
     Ok(())
 }
@@ -172,7 +171,7 @@ fn wait_for_all(command: Pid, ends: &Sender<Event>) {
 /// Has the command begin when the program knows of it, waits for its end, and when its time is over
 /// asks it to end, and kills it in the end. Returns how it ended, and its last moments.
 fn watch(
-    group: Pid,
+    tree: Tree,
     mut until: Until,
     heard: &Receiver<Event>,
     mut begin: impl FnMut(),
@@ -183,12 +182,12 @@ fn watch(
         let now = now();
         if now >= until.term && !asked {
             asked = true;
-            ask_to_end(group);
+            tree.ask_to_end();
             tell(Report::Asked);
         }
         if now >= until.kill && !killed {
             killed = true;
-            signal(group, Signal::KILL);
+            tree.signal(Signal::KILL);
         }
         let next = match (asked, killed) {
             (false, _) => until.term.min(until.kill),
@@ -212,47 +211,35 @@ fn watch(
             Ok(Event::Ended(status)) => return Ok((Report::Ended { status, asked }, until)),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                signal(group, Signal::KILL);
+                tree.signal(Signal::KILL);
                 return Err(io::Error::other("nothing tells of the command any more"));
             }
         }
     }
 }
 
-/// Ends what a command has left behind in its group: without it, the lock is for nothing.
-fn end_the_rest(group: Pid, until: Until) {
-    if is_gone(group) {
+/// Ends what a command has left behind: without it, the lock is for nothing.
+fn end_the_rest(tree: Tree, until: Until) {
+    if tree.is_gone() {
         return;
     }
-    ask_to_end(group);
+    tree.ask_to_end();
     let grace = until.kill.saturating_sub(until.term.max(now()));
-    if !is_gone_by(group, now() + grace) {
-        signal(group, Signal::KILL);
-        is_gone_by(group, now() + IS_KILLED);
+    if !is_gone_by(now() + grace, || tree.is_gone()) {
+        is_gone_by(now() + IS_KILLED, || {
+            // Also what began while the others were killed.
+            tree.signal(Signal::KILL);
+            tree.is_gone()
+        });
     }
 }
 
-fn is_gone_by(group: Pid, moment: Duration) -> bool {
-    while !is_gone(group) {
+fn is_gone_by(moment: Duration, is_gone: impl Fn() -> bool) -> bool {
+    while !is_gone() {
         if now() >= moment {
             return false;
         }
         thread::sleep(LOOK);
     }
     true
-}
-
-fn is_gone(group: Pid) -> bool {
-    test_kill_process_group(group) == Err(Errno::SRCH)
-}
-
-/// Asks a group to end, those of it too that were stopped.
-pub(super) fn ask_to_end(group: Pid) {
-    signal(group, Signal::TERM);
-    signal(group, Signal::CONT);
-}
-
-/// Sends a signal to a group. One that is gone needs none.
-fn signal(group: Pid, signal: Signal) {
-    let _ = kill_process_group(group, signal);
 }

@@ -2,7 +2,10 @@
 
 use crate::program::{Place, until};
 use rustix::process::{Pid, Signal, kill_process};
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    process::{Child, Stdio},
+};
 
 /// Waits until a process has a child, and returns its number. It does not sleep: the moment behind
 /// that counts.
@@ -56,5 +59,57 @@ fn no_command_is_left_when_all_that_could_end_it_is_killed() {
         }
         held.wait().unwrap();
         until("the end of the command", || has_ended(sleep));
+    }
+}
+
+/// Returns the process group of a process.
+fn group_of(process: u32) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let words = status.rsplit_once(") ").map(|(_, words)| words.split(' ').nth(2));
+    words.flatten().and_then(|group| group.parse().ok()).unwrap_or_default()
+}
+
+/// Runs, under a lock, a command that has begun a job in a group of its own, of which SIGTERM ends
+/// nothing where it is `stubborn`. Returns the program, and the job's processes. The command ends
+/// when there is a file `go`.
+fn with_a_job(place: &Place, stubborn: bool) -> (Child, [u32; 2]) {
+    let trap = if stubborn { "trap '' TERM;" } else { "" };
+    // `timeout` makes a group of its own, as a shell with job control does for each of its jobs.
+    let job = format!("timeout 1000 sh -c \"{trap} echo \\$\\$ > job; while :; do sleep 0.1; done\"");
+    let script = format!("{job} & until test -e go; do sleep 0.01; done");
+    let mut command = place.command(&["lock", "a", "--ttl", "10s", "--", "sh", "-c", &script]);
+    let running = command.stdout(Stdio::null()).spawn().unwrap();
+    let mut job = None;
+    until("the job", || {
+        let told = fs::read_to_string(place.home().join("job")).unwrap_or_default();
+        job = told.strip_suffix('\n').map(|job| job.parse().unwrap());
+        job.is_some()
+    });
+    let job = job.unwrap();
+    let timeout = group_of(job);
+    assert_eq!(group_of(timeout), timeout, "the job is in a group of its own");
+    assert_ne!(timeout, group_of(child_of(child_of(running.id()))), "which is not the command's");
+    (running, [timeout, job])
+}
+
+#[test]
+fn jobs_in_groups_of_their_own_are_gone_before_the_lock_is_released() {
+    for stubborn in [false, true] {
+        let place = Place::memory();
+        let (mut held, job) = with_a_job(&place, stubborn);
+        fs::write(place.home().join("go"), "").unwrap();
+        assert!(held.wait().unwrap().success());
+        assert_eq!(job.map(has_ended), [true; 2], "stubborn: {stubborn}");
+    }
+}
+
+#[test]
+fn jobs_in_groups_of_their_own_do_not_outlive_a_program_that_is_killed() {
+    for stubborn in [false, true] {
+        let place = Place::memory();
+        let (mut held, job) = with_a_job(&place, stubborn);
+        held.kill().unwrap();
+        held.wait().unwrap();
+        until("the end of the job", || job.map(has_ended) == [true; 2]);
     }
 }
