@@ -171,7 +171,9 @@ impl Core {
         let closing = tokio::spawn(async move {
             // Contenders end with their sessions too, so that neither has to wait for the other.
             let (given_back, ended) = tokio::join!(self.tasks.finish(), self.lock_sessions.end());
-            self.ttl_sessions.end().await;
+            self.ttl_sessions.end();
+            // A session that cannot be ended now ends by its time.
+            let _ = self.tasks.finish().await;
             self.client.close();
             given_back.and(ended)
         });

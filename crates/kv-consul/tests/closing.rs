@@ -40,7 +40,7 @@ async fn a_lease_whose_answer_was_lost_is_gone_when_close_says_so() -> Result<()
     let proxy = Proxy::start(node.address).await;
     let kv = open(proxy.address()).await?;
     proxy.hold_answer_to("/v1/session/create");
-    let lease = kv.lease(Duration::from_secs(12)).deadline(Duration::from_millis(600));
+    let lease = kv.lease(Duration::from_secs(12)).deadline(Duration::from_secs(4));
     assert!(lease.await.is_err());
     soon("the request", proxy.trapped()).await?;
     proxy.reset().await;

@@ -4,9 +4,19 @@ mod common;
 
 use common::{Asked, single};
 use kv_consul::Config;
-use kv_core::{Error, ErrorKind, Kv, WatchEvent};
+use kv_core::{
+    Error, ErrorKind, Kv, WatchEvent,
+    observe::{Observer, Renewal},
+};
 use kv_testsuite::{Failure, Proxy, failover::soon};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 /// Lists answers as reverse proxies, ingresses, gateways and portals give them.
 const ANSWERS: [(&str, &str, &str); 20] = [
@@ -44,8 +54,9 @@ async fn nothing_is_believed_without_the_mark_of_consul() -> Result<(), Failure>
     let node = single().await?;
     let proxy = Proxy::start(node.address).await;
     let direct = kv_consul::open(&format!("consul://{}/between/", node.address)).await?;
-    let kv = kv_consul::open(&format!("consul://{}/between/", proxy.address())).await?;
-    let kv: Kv = kv.with_deadline(Duration::from_millis(200));
+    let kv: Kv = kv_consul::open(&format!("consul://{}/between/", proxy.address())).await?;
+    // This one is for calls that are meant to fail.
+    let hasty = kv.clone().with_deadline(Duration::from_millis(200));
     for key in ["d/a", "d/b"] {
         kv.put(key, "1").await?;
     }
@@ -65,27 +76,27 @@ async fn nothing_is_believed_without_the_mark_of_consul() -> Result<(), Failure>
             ))
             .await;
         for e in [
-            refused("get", kv.get("d/a").await),
-            refused("get of a name in the body", kv.get("d/ключ").await),
-            refused("get_many", kv.get_many(["d/a", "d/b"]).await),
-            refused("exists", kv.exists("d/a").await),
-            refused("list", kv.list("d").await),
-            refused("lock_holder", kv.lock_holder("l").await),
-            refused("health", kv.health().await),
+            refused("get", hasty.get("d/a").await),
+            refused("get of a name in the body", hasty.get("d/ключ").await),
+            refused("get_many", hasty.get_many(["d/a", "d/b"]).await),
+            refused("exists", hasty.exists("d/a").await),
+            refused("list", hasty.list("d").await),
+            refused("lock_holder", hasty.lock_holder("l").await),
+            refused("health", hasty.health().await),
         ] {
             assert!(e.is_transient(), "{status} {body}: {e}");
         }
-        let mut children = kv.list("").children();
+        let mut children = hasty.list("").children();
         let mut children =
             Box::pin(async move { futures::TryStreamExt::try_collect::<Vec<_>>(&mut children).await });
         assert!(refused("children", (&mut children).await).is_transient());
         for e in [
-            refused("put", kv.put("d/x", "").await),
-            refused("delete", kv.delete("d/x").await),
-            refused("delete_tree", kv.delete_tree("x").await),
-            refused("transact", kv.transact().when_exists("d/a").then(kv.put("d/x", "")).await),
-            refused("put with a TTL", kv.put("d/x", "").ttl(ttl).await),
-            refused("try_acquire", kv.new_lock("l").ttl(ttl).try_acquire().await),
+            refused("put", hasty.put("d/x", "").await),
+            refused("delete", hasty.delete("d/x").await),
+            refused("delete_tree", hasty.delete_tree("x").await),
+            refused("transact", hasty.transact().when_exists("d/a").then(hasty.put("d/x", "")).await),
+            refused("put with a TTL", hasty.put("d/x", "").ttl(ttl).await),
+            refused("try_acquire", hasty.new_lock("l").ttl(ttl).try_acquire().await),
         ] {
             assert!(e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown, "{status} {body}: {e}");
         }
@@ -114,6 +125,13 @@ async fn nothing_is_believed_without_the_mark_of_consul() -> Result<(), Failure>
             })
             .await??;
         }
+        // The outages are long, and the times between them short: nothing is lost by their number.
+        soon("a renewal", async {
+            while guard.remaining().min(lease.remaining()) < ttl / 2 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await?;
     }
     assert_eq!(kv.get("d/x").await?, None);
     kv.put("d/fenced", "").fenced(&guard).await?;
@@ -139,8 +157,9 @@ async fn a_header_that_proxies_have_too_is_no_mark() -> Result<(), Failure> {
     let node = single().await?;
     let proxy = Proxy::start(node.address).await;
     let direct = kv_consul::open(&format!("consul://{}/vary/", node.address)).await?;
-    let kv = kv_consul::open(&format!("consul://{}/vary/", proxy.address())).await?;
-    let kv: Kv = kv.with_deadline(Duration::from_millis(300));
+    let kv: Kv = kv_consul::open(&format!("consul://{}/vary/", proxy.address())).await?;
+    // This one is for calls that are meant to fail.
+    let hasty = kv.clone().with_deadline(Duration::from_millis(300));
     kv.put("d/a", "1").await?;
     let mut watch = kv.watch_tree("d").await?;
     while watch.event().await? != WatchEvent::Synced {}
@@ -156,17 +175,17 @@ async fn a_header_that_proxies_have_too_is_no_mark() -> Result<(), Failure> {
             ))
             .await;
         for e in [
-            refused("get", kv.get("d/a").await),
-            refused("list", kv.list("d").await),
-            refused("lock_holder", kv.lock_holder("l").await),
+            refused("get", hasty.get("d/a").await),
+            refused("list", hasty.list("d").await),
+            refused("lock_holder", hasty.lock_holder("l").await),
         ] {
             assert!(e.is_transient(), "{status} {body}: {e}");
         }
         for e in [
-            refused("put", kv.put("d/x", "").await),
-            refused("put with a TTL", kv.put("d/x", "").ttl(ttl).await),
-            refused("delete", kv.delete("d/x").await),
-            refused("try_acquire", kv.new_lock("l").ttl(ttl).try_acquire().await),
+            refused("put", hasty.put("d/x", "").await),
+            refused("put with a TTL", hasty.put("d/x", "").ttl(ttl).await),
+            refused("delete", hasty.delete("d/x").await),
+            refused("try_acquire", hasty.new_lock("l").ttl(ttl).try_acquire().await),
         ] {
             assert!(e.is_transient() || e.kind() == ErrorKind::OutcomeUnknown, "{status} {body}: {e}");
         }
@@ -235,22 +254,45 @@ async fn an_empty_400_ends_no_watch_and_widens_no_poll() -> Result<(), Failure> 
     Ok(())
 }
 
+/// Notes whether a renewal has failed.
+#[derive(Default)]
+struct Missed(AtomicBool);
+
+impl Observer for Missed {
+    fn renewed(&self, renewal: &Renewal<'_>) {
+        if renewal.error.is_some() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// One renewal is missed, and the next one is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_is_renewed_once_the_agent_is_heard_again() -> Result<(), Failure> {
     let node = single().await?;
     let proxy = Proxy::start(node.address).await;
+    let missed = Arc::new(Missed::default());
     let kv = kv_consul::open(&format!("consul://{}/between/", proxy.address())).await?;
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(6)).acquire().await?;
-    let lost = guard.lost();
+    let kv = kv.with_observer(missed.clone());
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(15)).acquire().await?;
     proxy
         .answer_for_server("HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\nConnection: close\r\n\r\ngone")
         .await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    soon("a renewal to fail", async {
+        while !missed.0.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await?;
     assert!(guard.is_held());
     proxy.heal().await;
-    let lost = tokio::time::timeout(Duration::from_secs(4), lost).await;
-    assert!(lost.is_err(), "{lost:?}");
+    let before = guard.remaining();
+    soon("the next renewal", async {
+        while guard.remaining() <= before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await?;
     assert!(guard.release().await?);
     Ok(())
 }

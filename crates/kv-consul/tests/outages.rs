@@ -39,7 +39,7 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     let long = kv.new_lock("long").ttl(Duration::from_secs(120)).acquire().await?;
     let lease = kv.lease(Duration::from_secs(120)).await?;
     kv.put("w/leased", "").lease(&lease).await?;
-    let short = kv.new_lock("short").ttl(Duration::from_secs(3)).acquire().await?;
+    let short = kv.new_lock("short").ttl(Duration::from_secs(8)).acquire().await?;
     let lost = short.lost();
     let waits = tokio::spawn(other.new_lock("short").ttl(Duration::from_secs(120)).acquire().into_future());
     in_line(&node, "short", 2).await?;
@@ -48,7 +48,7 @@ async fn a_pause_of_half_a_minute() -> Result<(), Failure> {
     node.daemon.pause();
     let paused = Instant::now();
     soon("the loss of the short lock", lost).await?;
-    assert!(paused.elapsed() < Duration::from_secs(4), "known by our own clock: {:?}", paused.elapsed());
+    assert!(paused.elapsed() < Duration::from_secs(20), "known by our own clock: {:?}", paused.elapsed());
     tokio::time::sleep(Duration::from_secs(30).saturating_sub(paused.elapsed())).await;
     assert!(long.is_held() && lease.is_held());
     assert!(!waits.is_finished(), "nobody gets a lock from a server that hangs");

@@ -156,7 +156,7 @@ async fn who_only_writes_does_not_stay_with_an_agent_that_hangs() -> Result<(), 
     let node = single().await?;
     let proxy = Proxy::start(node.address).await;
     let url = format!("consul://{},{}/hangs/", proxy.address(), node.address);
-    let kv = kv_consul::open(&url).await?.with_deadline(Duration::from_secs(1));
+    let kv = kv_consul::open(&url).await?.with_deadline(Duration::from_secs(4));
     kv.put("k", "1").await?;
     proxy.freeze();
     let lost = kv.put("k", "2").await.map(drop).map_err(|e| e.kind());
@@ -183,7 +183,7 @@ async fn a_late_copy_of_a_request_for_a_lock_takes_no_place() -> Result<(), Fail
     let other = kv_consul::open(&format!("consul://{}/late/", node.address)).await?;
     for waits in [false, true] {
         // The agent that stands still is asked first again.
-        let kv = kv_consul::open(&url).await?.with_deadline(Duration::from_secs(1));
+        let kv = kv_consul::open(&url).await?.with_deadline(Duration::from_secs(4));
         // The session goes on with this lock.
         let keeps = kv.new_lock("other").ttl(TTL).acquire().await?;
         let theirs = match waits {
@@ -249,7 +249,7 @@ async fn a_late_copy_of_a_request_for_a_lock_brings_no_earlier_value_back() -> R
     let other = kv_consul::open(&format!("consul://{}/value/", node.address)).await?;
     // The agent that stands still is asked first.
     let kv = kv_consul::open(&format!("consul://{},{}/value/", proxy.address(), node.address)).await?;
-    let kv = kv.with_deadline(Duration::from_secs(1));
+    let kv = kv.with_deadline(Duration::from_secs(4));
     // The session goes on with this lock.
     let keeps = kv.new_lock("other").ttl(TTL).acquire().await?;
     proxy.freeze_requests();

@@ -145,17 +145,23 @@ async fn a_change_of_a_small_tree_is_told_at_once() -> Result<(), Failure> {
     }
     let mut watch = kv.watch_tree("d").await?;
     while watch.event().await? != WatchEvent::Synced {}
-    let mut late = Vec::new();
+    // The times of the puts tell how fast the machine is at the moment.
+    let (mut late, mut puts) = (Vec::new(), Vec::new());
     for n in 0..200 {
+        let begun = std::time::Instant::now();
         let at = other.put("d/k", n.to_string()).await?.version;
         let written = std::time::Instant::now();
+        puts.push(written - begun);
         while !matches!(watch.event().await?, WatchEvent::Put(entry) if entry.version == at) {}
         late.push(written.elapsed());
     }
-    late.sort();
     // The machine may be busy with other things for a part of the time.
-    let usual = late[late.len() / 4];
-    assert!(usual < Duration::from_millis(10), "{usual:?} behind the write");
+    let usual = |times: &mut Vec<Duration>| {
+        times.sort();
+        times[times.len() / 4]
+    };
+    let (late, put) = (usual(&mut late), usual(&mut puts));
+    assert!(late < Duration::from_millis(10).max(8 * put), "{late:?} behind a write that took {put:?}");
     Ok(())
 }
 
@@ -193,7 +199,8 @@ async fn many_stores_fit_into_the_default_limit_of_connections() -> Result<(), F
     let url = |n: usize| format!("consul://{}/many/{n}/", node.address);
     let mut stores = Vec::new();
     for n in 0..STORES {
-        stores.push(kv_consul::open(&url(n)).await?);
+        // So many puts at once are about connections, not about how fast the server's disk is.
+        stores.push(kv_consul::open(&url(n)).await?.with_deadline(Duration::from_secs(60)));
     }
     let guard = stores[0].new_lock("l").ttl(Duration::from_secs(12)).acquire().await?;
     let watching = stores.iter().flat_map(|kv| (0..WATCHES).map(move |n| kv.watch_tree(format!("d{n}"))));
@@ -246,18 +253,22 @@ async fn a_handover_costs_the_same_however_many_wait() -> Result<(), Failure> {
     assert!(held.release().await?);
     held = line.join_next().await.ok_or("they wait")???;
     asked.all();
-    let before = way.traffic();
+    let (before, mut late) = (way.traffic(), 0);
     for _ in 0..HANDOVERS {
-        let token = held.token();
+        let (token, begun) = (held.token(), std::time::Instant::now());
         assert!(held.release().await?);
+        late += begun.elapsed().as_millis() as u64 / 100;
         held = line.join_next().await.ok_or("they wait")???;
         assert!(held.token() > token, "in the order of asking");
     }
     let (requests, after) = (asked.all().len() as u64, way.traffic());
     let bytes = after.to_client + after.to_server - before.to_client - before.to_server;
-    // The release, a look at the own place, a first look and a poll at the own life; and now and then
-    // a look at the one before, where a release takes long.
-    assert!(requests <= 5 * HANDOVERS, "{requests} requests for {HANDOVERS} handovers");
+    // The release, a look at the own place, a first look and a poll at the own life. Where a release
+    // takes longer than 100 ms, the next one looks at the one before, and polls it.
+    assert!(
+        requests <= 5 * HANDOVERS + 2 * late,
+        "{requests} requests for {HANDOVERS} handovers, {late} times 100 ms late"
+    );
     // Each that listed the queue would take 70 KB more; on a busy machine a few do.
     assert!(bytes <= 8192 * HANDOVERS, "{bytes} bytes for {HANDOVERS} handovers");
     line.shutdown().await;
@@ -365,13 +376,14 @@ async fn the_servers_own_limits_are_learnt() -> Result<(), Failure> {
 async fn a_session_is_not_ended_under_a_key_by_a_write_before_it() -> Result<(), Failure> {
     let node = &single().await?;
     let kv = kv_consul::open(&format!("consul://{}/race/", node.address)).await?;
+    let kv = kv.with_deadline(Duration::from_secs(60));
     let mut rounds = tokio::task::JoinSet::new();
     for n in 0..200_u64 {
         let kv = kv.clone();
         rounds.spawn(async move {
             let key = format!("k{n}");
             // Each round has a session of its own.
-            let ttl = Duration::from_millis(20_000 + n);
+            let ttl = Duration::from_millis(60_000 + n);
             kv.put(format!("warm{n}"), "").ttl(ttl).await?;
             let (with, without) = (kv.put(&key, "").ttl(ttl), kv.put(&key, ""));
             let (with, without) = futures::try_join!(with.into_future(), without.into_future())?;
@@ -385,7 +397,7 @@ async fn a_session_is_not_ended_under_a_key_by_a_write_before_it() -> Result<(),
         last.push((key, with.max(without)));
     }
     // The pause is longer than a session is given to further puts, and much shorter than the TTL.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
     for (key, version) in last {
         assert_eq!(kv.get(&key).await?.map(|entry| entry.version), Some(version), "{key}");
     }

@@ -16,7 +16,7 @@ use tokio::{
     task::JoinSet,
 };
 
-const TTL: Duration = Duration::from_secs(6);
+const TTL: Duration = Duration::from_secs(15);
 const RUNTIMES: usize = 3;
 const WATCHES: usize = 60;
 const CALLS: usize = 24;
@@ -41,7 +41,7 @@ async fn works(kv: Kv, own: usize) -> Result<(), Failure> {
     for n in 0..CALLS {
         let kv = kv.clone();
         calls.spawn(async move {
-            while began.elapsed() < 2 * TTL {
+            while began.elapsed() < TTL * 6 / 5 {
                 let key = format!("{own}/call{n}");
                 let version = kv.put(&key, "").await?.version;
                 assert_eq!(kv.get(&key).await?.map(|entry| entry.version), Some(version));

@@ -1,12 +1,13 @@
 //! The lock made of put-if-missing, TTL and watch, on a store that has locks of its own and does
 //! not use them here.
 
+use futures::FutureExt;
 use kv_core::{
     backend::{Clock, Tasks, fallback},
     driver::*,
     *,
 };
-use kv_memory::Memory;
+use kv_memory::{Config, Memory};
 use std::{
     sync::{
         Arc,
@@ -15,7 +16,8 @@ use std::{
     time::Duration,
 };
 
-/// A store as a minimal backend has it: its own locks are not there.
+/// A store as a minimal backend has it: its own locks are not there. Its time is the runtime's, which
+/// stands still in most tests, and jumps to the next timer when nobody has anything to do.
 #[derive(Clone, Debug)]
 struct Minimal {
     inner: Memory,
@@ -28,12 +30,14 @@ struct Minimal {
 
 impl Minimal {
     fn new() -> Self {
-        let inner = Memory::new();
+        let clock = Clock::tokio();
+        let inner = Config::new().clock(clock.clone()).build().now_or_never();
+        let inner = inner.expect("it does not wait").expect("a store of its own");
         let mut capabilities = inner.capabilities().clone();
         if let Some(locking) = &mut capabilities.lock {
             (locking.fair, locking.fenced_writes) = (false, false);
         }
-        let (clock, tasks, slow) = (Clock::system(), Tasks::default(), Duration::ZERO);
+        let (tasks, slow) = (Tasks::default(), Duration::ZERO);
         Self { inner, clock, tasks, slow, capabilities: Arc::new(capabilities) }
     }
 
@@ -114,7 +118,7 @@ async fn one_holder_at_a_time_with_growing_tokens() {
     assert!(kv.lock_holder("l").await.unwrap().is_none());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn it_is_kept_alive_and_freed_when_its_holder_is_gone() {
     let ttl = Duration::from_millis(600);
     let kv = Kv::new(Minimal::new());
@@ -150,7 +154,7 @@ async fn a_dropped_wait_leaves_nothing() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_holder_is_watched_without_its_renewals() {
     let kv = Kv::new(Minimal::new());
     let mut watch = kv.lock_holder("l").watch().await.unwrap();
@@ -164,7 +168,7 @@ async fn the_holder_is_watched_without_its_renewals() {
     assert_eq!(watch.event().await.unwrap(), WatchEvent::Delete { key: name, version });
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_value_that_was_changed_outlives_renewals() {
     let kv = Kv::new(Minimal::new());
     let mut watch = kv.lock_holder("l").watch().await.unwrap();
@@ -193,7 +197,7 @@ async fn a_value_that_was_changed_outlives_renewals() {
     assert_eq!((holder.value, holder.token), ("next".into(), next.token()));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_acquisition_is_ended_by_its_token_alone() {
     let kv = Kv::new(Minimal::new());
     let guard = kv.new_lock("l").ttl(Duration::from_millis(300)).acquire().await.unwrap();
@@ -215,7 +219,7 @@ async fn an_acquisition_is_ended_by_its_token_alone() {
 
 /// A renewal is under way whenever the lock is released: at a third of the TTL, and as long as
 /// four calls take.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_release_that_meets_a_renewal_releases() {
     let slow = Duration::from_millis(30);
     let kv = Kv::new(Minimal { slow, ..Minimal::new() });
@@ -227,7 +231,7 @@ async fn a_release_that_meets_a_renewal_releases() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn it_lives_for_what_was_granted() {
     let mut minimal = Minimal::new();
     let mut capabilities = (*minimal.capabilities).clone();
@@ -243,7 +247,7 @@ async fn it_lives_for_what_was_granted() {
 
 /// The request of the acquisition is under way when nobody waits for it any more, and nothing of
 /// it is left when the handle is closed.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_acquisition_that_is_dropped_is_not_overtaken_by_its_undoing() {
     let minimal = Minimal { slow: Duration::from_millis(40), ..Minimal::new() };
     let there = Kv::new(Minimal { slow: Duration::ZERO, ..minimal.clone() });

@@ -31,13 +31,15 @@ async fn a_transaction_that_was_cancelled_without_reasons_is_not_committed() -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_renewal_that_was_cancelled_without_reasons_did_not_renew() -> Result<(), Failure> {
     let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
-    let ttl = Duration::from_secs(3);
+    let ttl = Duration::from_secs(8);
     let lease = kv.lease(ttl).await?;
     kv.put("a", "").lease(&lease).await?;
     front.trouble("TransactWriteItems", CANCELLED, 100_000);
     let began = Instant::now();
     while lease.is_held() {
-        assert!(other.exists("a").await?, "it ended, and its lease is said to live");
+        let is_there = other.exists("a").await?;
+        // Its life may have ended between the two questions.
+        assert!(is_there || !lease.is_held(), "it ended, and its lease is said to live");
         assert!(began.elapsed() < ttl * 3, "no renewal was done, and the lease is held");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -14,7 +14,7 @@ use kv_testsuite::Failure;
 use std::time::{Duration, Instant};
 
 const TABLE: &str = "ends";
-const TTL: Duration = Duration::from_secs(3);
+const TTL: Duration = Duration::from_secs(8);
 
 struct World {
     _node: Node,
@@ -71,10 +71,10 @@ fn is_put(event: &WatchEvent, value: &str) -> bool {
 async fn an_end_that_is_put_off_while_it_is_looked_at_is_told_later() -> Result<(), Failure> {
     let (mut world, mut seen) = (world().await?, 0);
     world.front.trouble("BatchGetItem", Trouble::Late(Duration::ZERO), 1);
-    world.front.trouble("BatchGetItem", Trouble::Late(Duration::from_secs(2)), 1);
+    world.front.trouble("BatchGetItem", Trouble::Late(Duration::from_secs(4)), 1);
     world.looked(2, &mut seen).await;
-    world.other.put("a", "2").ttl(TTL).await?;
     let put = Instant::now();
+    world.other.put("a", "2").ttl(TTL).await?;
     let event = world.event().await?;
     assert!(is_put(&event, "2"), "{event:?}");
     let event = world.event().await?;

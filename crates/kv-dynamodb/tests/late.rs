@@ -144,8 +144,8 @@ async fn locks_are_kept_while_a_large_lease_is_revoked() -> Result<(), Failure> 
     let lease = kv.lease(MINUTE).deadline(MINUTE).await?;
     let puts = (0..400).map(|n| kv.put(format!("d/{n}"), "").lease(&lease).deadline(MINUTE).into_future());
     futures::future::try_join_all(puts).await?;
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(3)).acquire().await?;
-    front.trouble("DeleteItem", Trouble::Late(Duration::from_millis(200)), 100_000);
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(8)).acquire().await?;
+    front.trouble("DeleteItem", Trouble::Late(Duration::from_millis(600)), 100_000);
     let revoked = lease.revoke().await;
     assert!(guard.is_held(), "its renewals stood in line behind the deletions");
     assert!(revoked?);
@@ -159,16 +159,16 @@ async fn locks_are_kept_while_a_large_lease_is_revoked() -> Result<(), Failure> 
 async fn a_key_that_a_renewal_passes_by_lives_with_its_lease() -> Result<(), Failure> {
     let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     knows_the_time(&kv).await?;
-    let began = Instant::now();
-    // With this deadline, renewals that fail begin anew often.
-    let lease = kv.lease(TTL).deadline(Duration::from_millis(400)).await?;
+    let (began, ttl) = (Instant::now(), Duration::from_secs(20));
+    let lease = kv.lease(ttl).await?;
     kv.put("a", "").lease(&lease).await?;
     front.trouble("TransactWriteItems", Trouble::Refused(400, "ThrottlingException"), 100_000);
-    tokio::time::sleep_until((began + Duration::from_secs_f64(4.5)).into()).await;
+    // A renewal is tried for a fifth of the TTL: two of them have failed, and the third begins soon.
+    tokio::time::sleep_until((began + Duration::from_secs(15)).into()).await;
     front.no_more_trouble();
-    front.trouble("PutItem", Trouble::Late(Duration::from_millis(1200)), 1);
-    kv.put("late", "").lease(&lease).await?;
-    while began.elapsed() < TTL * 2 {
+    front.trouble("PutItem", Trouble::Late(Duration::from_secs(3)), 1);
+    kv.put("late", "").lease(&lease).deadline(MINUTE).await?;
+    while began.elapsed() < ttl + Duration::from_secs(5) {
         assert!(lease.is_held() && other.exists("a").await?);
         assert!(other.exists("late").await?, "it ended after {:?}", began.elapsed());
         tokio::time::sleep(SOON).await;
@@ -255,12 +255,12 @@ async fn a_late_request_takes_no_lock_for_who_heard_no_answer() -> Result<(), Fa
 async fn a_late_request_takes_no_lock_that_was_given_back() -> Result<(), Failure> {
     let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
     front.trouble("UpdateItem", Trouble::Lost, 1);
-    front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(4)), 1);
+    front.trouble("UpdateItem", Trouble::Late(Duration::from_secs(8)), 1);
     let began = Instant::now();
     let guard = kv.new_lock("l").ttl(MINUTE).try_acquire().await?.ok_or("it is free")?;
     assert!(guard.release().await?);
-    assert!(began.elapsed() < Duration::from_secs(4), "the second request has arrived");
-    assert_eq!(holder_after(&other, began, 6).await?, None, "nobody has it");
+    assert!(began.elapsed() < Duration::from_secs(8), "the second request has arrived");
+    assert_eq!(holder_after(&other, began, 10).await?, None, "nobody has it");
     Ok(())
 }
 
@@ -286,11 +286,11 @@ async fn a_release_does_not_claim_a_lock_that_was_broken() -> Result<(), Failure
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_answer_ends_nothing() -> Result<(), Failure> {
     let (_node, front, kv, other) = behind_front_and_beside(TABLE).await?;
-    let ttl = Duration::from_secs(3);
+    let ttl = Duration::from_secs(8);
     let lease = other.lease(ttl).await?;
     other.put("a", "").lease(&lease).await?;
     let guard = other.new_lock("l").ttl(ttl).acquire().await?;
-    let held = Trouble::Held(ttl * 2 + Duration::from_secs(1));
+    let held = Trouble::Held(ttl + Duration::from_secs(5));
     for operation in ["GetItem", "GetItem", "GetItem", "BatchGetItem", "Query"] {
         front.trouble(operation, held.clone(), 1);
     }

@@ -27,7 +27,7 @@ async fn filled() -> Result<(Node, Front, Kv, Kv), Failure> {
 
 /// Deletes the tree, of which only a part can be deleted.
 async fn assert_known_in_part(kv: &Kv, other: &Kv) -> Result<(), Failure> {
-    let answer = kv.delete_tree("d").deadline(Duration::from_secs(1)).await;
+    let answer = kv.delete_tree("d").deadline(Duration::from_secs(8)).await;
     let left = other.list("d").await?.len();
     assert!(0 < left && left < KEYS, "{left} keys are left");
     let e = answer.expect_err("there are keys left");

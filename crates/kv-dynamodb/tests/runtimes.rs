@@ -6,7 +6,7 @@ mod common;
 use common::{front::Front, single};
 use kv_core::Kv;
 use kv_dynamodb::Config;
-use kv_testsuite::Failure;
+use kv_testsuite::{Failure, process::Port};
 use std::{
     future::{IntoFuture, poll_fn},
     process::Command,
@@ -56,7 +56,7 @@ async fn leave(calls: impl Iterator<Item = impl Future<Output = ()> + Send + 'st
 #[test]
 fn calls_and_renewals_do_not_wait_for_those_of_a_runtime_that_stands_still() -> Result<(), Failure> {
     let (goes_on, stands_still) = runtimes()?;
-    let ttl = Duration::from_secs(3);
+    let ttl = Duration::from_secs(8);
     let (_node, kv) = goes_on.block_on(async {
         let node = single().await?;
         let kv = node.open(TABLE).await?;
@@ -75,7 +75,7 @@ fn calls_and_renewals_do_not_wait_for_those_of_a_runtime_that_stands_still() -> 
     goes_on.block_on(async {
         assert!(kv.get("a").await.map_err(|e| format!("beside calls under way: {e}"))?.is_some());
         let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
-        tokio::time::sleep(ttl * 2).await;
+        tokio::time::sleep(ttl * 3 / 2).await;
         assert!(guard.is_held(), "no renewal was sent");
         assert!(guard.release().await?);
         Ok(())
@@ -130,10 +130,10 @@ fn in_process_with_credentials(test: &str, port: u16) -> Result<(), Failure> {
 #[test]
 fn credentials_do_not_wait_for_those_of_a_runtime_that_stands_still() -> Result<(), Failure> {
     let Some(port) = std::env::var(PORT).ok().and_then(|port| port.parse::<u16>().ok()) else {
-        let free = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let free = Port::new()?;
         return in_process_with_credentials(
             "credentials_do_not_wait_for_those_of_a_runtime_that_stands_still",
-            free,
+            free.address().port(),
         );
     };
     let (goes_on, stands_still) = runtimes()?;

@@ -29,7 +29,7 @@ async fn a_request_that_arrives_after_the_answer_to_its_repeat_puts_nobody_in_li
     for round in 0..10 {
         // The member behind the proxy is asked first.
         let kv = kv_etcd::open(&format!("etcd://{},{}/late/", proxy.address(), node.address)).await?;
-        let kv = kv.with_deadline(Duration::from_millis(1500));
+        let kv = kv.with_deadline(Duration::from_secs(6));
         let held = kv.new_lock("held").ttl(TTL).acquire().await?;
         let holder = other.new_lock("l").ttl(TTL).acquire().await?;
         proxy.freeze_requests();

@@ -30,7 +30,7 @@ async fn reads_deletions_and_ends_go_on() -> Result<(), Failure> {
         for key in ["a", "b", "c", "d/a", "d/b", "ttl"] {
             kv.put(key, "v").await?;
         }
-        kv.put("ttl", "v").ttl(TTL).await?;
+        kv.put("ttl", "v").ttl(60 * TTL).await?;
         let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
         let waiting = tokio::spawn(kv.new_lock("l").ttl(TTL).acquire());
         let mut watch = kv.watch_tree("d").await?;

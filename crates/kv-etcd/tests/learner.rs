@@ -12,7 +12,7 @@ use kv_testsuite::{
 };
 use std::time::Duration;
 
-const TTL: Duration = Duration::from_secs(4);
+const TTL: Duration = Duration::from_secs(8);
 
 /// Adds a learner to a server that is alone, and returns it when it answers.
 async fn learner_of(first: &Node) -> Result<(Node, Port), Failure> {
@@ -79,7 +79,7 @@ async fn what_a_learner_refuses_another_member_does() -> Result<(), Failure> {
             tokio::select! {
                 e = guard.lost() => return Err(e.into()),
                 e = lease.lost() => return Err(e.into()),
-                () = tokio::time::sleep(2 * TTL) => {}
+                () = tokio::time::sleep(TTL + Duration::from_secs(1)) => {}
             }
             kv.put("d/b", "").fenced(&guard).await?;
             assert!(lease.revoke().await? && guard.release().await?);

@@ -94,8 +94,8 @@ async fn watches_do_not_keep_renewals_waiting() -> Result<(), Failure> {
     let watching =
         watches.into_iter().map(|mut watch| tokio::spawn(async move { watch.event().await.map(drop) }));
     let watching: Vec<_> = watching.collect();
-    let guard = kv.new_lock("l").ttl(Duration::from_secs(5)).acquire().await?;
-    tokio::time::sleep(Duration::from_secs(11)).await; // twice its TTL
+    let guard = kv.new_lock("l").ttl(Duration::from_secs(10)).acquire().await?;
+    tokio::time::sleep(Duration::from_secs(21)).await; // twice its TTL
     assert!(guard.is_held());
     assert!(guard.release().await?);
     watching.iter().for_each(tokio::task::JoinHandle::abort);
@@ -204,7 +204,8 @@ async fn a_lock_that_was_acquired_in_haste_is_watched() -> Result<(), Failure> {
     proxy.delay(Duration::from_millis(200));
     let tool = etcd_client::Client::connect([node.address.to_string()], None).await?;
     let all = etcd_client::DeleteOptions::new().with_prefix();
-    assert_eq!(tool.kv_client().delete("hasty/\u{1}lock/l", Some(all)).await?.deleted(), 1);
+    // An attempt that failed may not have been taken out of the line yet.
+    assert!(tool.kv_client().delete("hasty/\u{1}lock/l", Some(all)).await?.deleted() >= 1);
     let lost = soon("the news", guard.lost()).await?;
     assert!(lost.to_string().contains("deleted"), "{lost}");
     Ok(())

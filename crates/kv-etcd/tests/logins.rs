@@ -210,7 +210,7 @@ async fn a_login_of_a_call_that_is_not_polled_holds_back_no_other() -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_of_a_call_that_is_not_polled_ends_no_lock() -> Result<(), Failure> {
-    const TTL: Duration = Duration::from_secs(5);
+    const TTL: Duration = Duration::from_secs(12);
     let folder = tempfile::tempdir()?;
     let node = with_signed_tokens("etcd", folder.path()).await?;
     with_users(&node)?;

@@ -25,7 +25,7 @@ fn withdraw_l(node: &Node) -> Result<(), Failure> {
 
 #[async_trait]
 impl Rights for Node {
-    const TTL: Duration = Duration::from_secs(5);
+    const TTL: Duration = Duration::from_secs(12);
     async fn open(&self) -> Result<Kv, Failure> {
         open(self, "me").await
     }

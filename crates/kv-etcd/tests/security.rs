@@ -68,7 +68,7 @@ async fn a_server_that_wants_tls_is_named() -> Result<(), Failure> {
     let certificates = Certificates::new()?;
     let node = server(&certificates, false).await?;
     let e =
-        Config::new([node.address.to_string()]).deadline(Duration::from_secs(1)).open().await.unwrap_err();
+        Config::new([node.address.to_string()]).deadline(Duration::from_secs(5)).open().await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Unavailable, "{e}");
     for names in [node.address.to_string().as_str(), "if it wants TLS", "`ca`"] {
         assert!(e.to_string().contains(names), "{e} names {names:?}");

@@ -8,7 +8,7 @@ use kv_testsuite::{Failure, Proxy, failover::soon, own::start};
 use std::time::Duration;
 
 /// Sets a TTL that leaves renewals little time.
-const TTL: Duration = Duration::from_secs(5);
+const TTL: Duration = Duration::from_secs(10);
 
 /// Checks that a lock and a lease are kept while there are no other calls; `silence` begins what
 /// would keep renewals from the server.
@@ -58,7 +58,7 @@ async fn a_member_that_hangs_ends_no_lock() -> Result<(), Failure> {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_only_writes_leaves_a_member_that_hangs() -> Result<(), Failure> {
     let nodes = members().await?;
-    let kv = open(&nodes).await?.with_deadline(Duration::from_secs(1));
+    let kv = open(&nodes).await?.with_deadline(Duration::from_secs(5));
     kv.put("a", "before").await?;
     nodes[0].daemon.pause();
     for n in 0..3 {
@@ -75,7 +75,7 @@ async fn a_put_whose_ttl_was_not_answered_was_not_done() -> Result<(), Failure> 
     let node = single("etcd").await?;
     let proxy = Proxy::start(node.address).await;
     let kv = kv_etcd::open(&format!("etcd://{}/silent/", proxy.address())).await?;
-    let kv = kv.with_deadline(Duration::from_secs(1));
+    let kv = kv.with_deadline(Duration::from_secs(5));
     kv.get("a").await?;
     proxy.freeze_requests();
     let put = kv.put("a", "").ttl(TTL).await.unwrap_err();

@@ -182,8 +182,13 @@ async fn indexes_and_values_that_do_not_fit_are_survived() -> Result<()> {
     kv.put("large", vec![8; 5_000]).await?;
     assert_eq!(kv.list("").await?.len(), 3);
     kv.put("leased", "mine").if_missing().await?;
-    kv.put("short", "").ttl(Duration::from_millis(20)).await?;
     let mut watch = kv.watch("short").await?;
-    while !matches!(watch.event().await?, kv_core::WatchEvent::Delete { .. }) {}
+    while watch.event().await? != kv_core::WatchEvent::Synced {}
+    kv.put("short", "").ttl(Duration::from_millis(20)).await?;
+    let ended = async {
+        while !matches!(watch.event().await?, kv_core::WatchEvent::Delete { .. }) {}
+        Ok::<_, kv_core::Error>(())
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("its end is told")?;
     kv.close().await
 }

@@ -1,7 +1,8 @@
 //! Callers that write at the same time share a commit, and none of them blocks its executor.
 
-use kv_core::{Kv, Result};
+use kv_core::{Kv, Result, backend::Clock};
 use kv_redb::{Config, Redb};
+use kv_testsuite::failover::soon;
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -48,15 +49,28 @@ async fn sixty_four_callers_share_commits() -> Result<()> {
 #[tokio::test]
 async fn refused_writes_and_renewals_cost_no_commit() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
-    let (kv, store) = open(&folder.path().join("a.redb")).await?;
+    let clock = Clock::manual();
+    let config = Config::new(folder.path().join("a.redb")).clock(clock.clone());
+    let store = Arc::new(config.build().await?);
+    let kv = Kv::new(store.clone());
     kv.put("a", "1").await?;
-    let lease = kv.lease(Duration::from_secs(1)).await?;
+    let ttl = Duration::from_secs(9);
+    let lease = kv.lease(ttl).await?;
     let before = store.stats()?;
     assert!(kv.put("a", "2").if_missing().await.unwrap_err().is_conflict());
     assert!(!kv.delete("b").await?);
-    // The sleep is longer than the TTL: the lease lives by renewals.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
-    assert!(lease.is_held());
+    // This is longer than the TTL: the lease lives by renewals, of which each step has one.
+    for _ in 0..9 {
+        clock.advance(ttl / 3);
+        soon("a renewal", async {
+            while lease.remaining() < ttl * 3 / 4 {
+                assert!(lease.is_held());
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+    }
     assert_eq!(store.stats()?, before);
     assert!(lease.revoke().await?);
     kv.close().await

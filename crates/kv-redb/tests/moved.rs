@@ -6,6 +6,8 @@ use kv_redb::Config;
 use std::{fs, path::Path, time::Duration};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// A TTL that leaves time for renewals that fail: the loss tells why they failed.
+const TTL: Duration = Duration::from_secs(8);
 
 async fn opened(file: &Path) -> Result<Kv> {
     let kv = Config::new(file).open().await?;
@@ -62,21 +64,21 @@ async fn locks_and_leases_end_by_time_while_the_file_is_not_at_its_path() -> Res
         let folder = tempfile::tempdir().unwrap();
         let (file, aside) = (folder.path().join("a.redb"), folder.path().join("aside.redb"));
         let kv = opened(&file).await?;
-        let guard = kv.new_lock("lock").ttl(SECOND).acquire().await?;
-        let lease = kv.lease(SECOND).await?;
+        let guard = kv.new_lock("lock").ttl(TTL).acquire().await?;
+        let lease = kv.lease(TTL).await?;
         let long = kv.new_lock("long").ttl(SECOND * 3_600).acquire().await?;
         fs::rename(&file, &aside).unwrap();
         if how == "replaced" {
             fs::copy(&aside, &file).unwrap();
         }
-        let lost = tokio::time::timeout(SECOND * 20, guard.lost()).await.expect(how);
+        let lost = tokio::time::timeout(SECOND * 40, guard.lost()).await.expect(how);
         assert!(lost.to_string().contains(how), "{lost}");
-        tokio::time::timeout(SECOND * 20, lease.lost()).await.expect(how);
+        tokio::time::timeout(SECOND * 40, lease.lost()).await.expect(how);
         assert!(!guard.is_held() && !lease.is_held() && long.is_held());
         // Whoever has time left goes on when the file is back.
         fs::rename(&aside, &file).unwrap();
         kv.put("back", how).fenced(&long).await?;
-        let next = kv.new_lock("lock").ttl(SECOND).acquire().await?;
+        let next = kv.new_lock("lock").ttl(TTL).acquire().await?;
         assert!(next.token() > guard.token() && long.is_held());
         assert_eq!(kv.put("back", how).fenced(&guard).await.unwrap_err().kind(), ErrorKind::LockLost);
         kv.close().await?;

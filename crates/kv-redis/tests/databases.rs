@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::single;
+use common::{change, single};
 use kv_core::{Kv, WatchEvent};
 use kv_testsuite::{Failure, Mirror, failover::soon};
 use std::time::Duration;
@@ -38,10 +38,10 @@ async fn watches_are_told_of_their_own_database() -> Result<(), Failure> {
         let ours = zero.new_lock("leader").value("of zero").acquire().await?;
         zero.put("k", "again").await?;
         for watch in [&mut tree, &mut key] {
-            let event = soon("the own write", watch.event()).await??;
+            let event = change(watch).await?;
             assert!(matches!(&event, WatchEvent::Put(entry) if entry.value == "again"), "{event:?}");
         }
-        let event = soon("the own holder", holder.event()).await??;
+        let event = change(&mut holder).await?;
         assert!(matches!(&event, WatchEvent::Put(entry) if entry.value == "of zero"), "{event:?}");
         drop((ours, theirs));
     }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Reply, Resp, with};
+use common::{Reply, Resp, change, with};
 use kv_core::{ErrorKind, WatchEvent};
 use kv_testsuite::{Failure, failover::soon};
 use std::{fs, time::Duration};
@@ -72,7 +72,7 @@ async fn a_server_that_cannot_save_takes_no_writes_and_says_why() -> Result<(), 
         fs::remove_dir(&place)?;
         saves(&mut resp, "ok").await?;
         let written = kv.put("a", "2").if_version(version).await?.version;
-        let told = soon("the write", watch.event()).await??;
+        let told = change(&mut watch).await?;
         assert!(matches!(&told, WatchEvent::Put(entry) if entry.version == written), "{told:?}");
         assert!(lease.revoke().await? && guard.release().await?);
         assert!(soon("the lock", waits).await???.is_held());

@@ -2,13 +2,13 @@
 
 mod common;
 
-use common::{Node, Reply, cluster::Cluster};
+use common::{Node, Reply, change, cluster::Cluster};
 use kv_core::{ErrorKind, WatchEvent};
-use kv_testsuite::{Failure, failover::soon};
+use kv_testsuite::Failure;
 use std::time::Duration;
 
 const KEYS: usize = 64;
-const TTL: Duration = Duration::from_secs(3);
+const TTL: Duration = Duration::from_secs(8);
 
 /// Sets the node's limit of memory.
 async fn limit(node: &Node, memory: &str) -> Result<(), Failure> {
@@ -60,7 +60,7 @@ async fn one_master_of_a_spread_store_is_full() -> Result<(), Failure> {
     }
     assert!(done > 0 && refused > 0, "{done} and {refused}");
     for _ in 0..done {
-        let told = soon("the puts", watch.event()).await??;
+        let told = change(&mut watch).await?;
         assert!(matches!(&told, WatchEvent::Put(entry) if entry.text() == Some("after")), "{told:?}");
     }
     assert_eq!(kv.list("d").await?.len(), KEYS);
@@ -70,7 +70,7 @@ async fn one_master_of_a_spread_store_is_full() -> Result<(), Failure> {
     }
     assert!((1..32).contains(&taken), "{taken} of 32 locks");
     // Longer than they live without renewals.
-    tokio::time::sleep(2 * TTL).await;
+    tokio::time::sleep(TTL * 5 / 4).await;
     for guard in held {
         assert!(guard.is_held());
         assert!(guard.release().await?);

@@ -11,7 +11,10 @@ use kv_testsuite::{
     leavings,
     requests::{Costs, LONG},
 };
-use std::{cell::Cell, time::Duration};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_per_call() -> Result<(), Failure> {
@@ -106,19 +109,22 @@ async fn the_end_of_a_key_costs_the_same_for_many_watches() -> Result<(), Failur
         watches.push(watch);
     }
     let (asked, published) = (resp.calls("evalsha").await?, resp.calls("spublish").await?);
-    kv.put("d/k", "v").ttl(Duration::from_millis(500)).await?;
+    let (ttl, begun) = (Duration::from_millis(500), Instant::now());
+    kv.put("d/k", "v").ttl(ttl).await?;
     let ends = watches.iter_mut().map(|watch| async move {
         while !matches!(watch.event().await?, WatchEvent::Delete { .. }) {}
         Ok::<_, kv_core::Error>(())
     });
     soon("the end", futures::future::try_join_all(ends)).await??;
+    let late = begun.elapsed().saturating_sub(ttl);
     // Looks that were under way when the end was told are over.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let (asked, published) =
         (resp.calls("evalsha").await? - asked, resp.calls("spublish").await? - published);
     assert_eq!(published, 2, "the put and the end, each once");
-    // A look comes a second time where its answer was too slow.
-    assert!((2..=4).contains(&asked), "{asked} requests for the put and the end");
+    // A look comes a second time where its answer was too slow, and then five times a second.
+    let most = 4 + late.as_millis() as usize / 200;
+    assert!((2..=most).contains(&asked), "{asked} requests for the put and the end, told {late:?} late");
     Ok(())
 }
 
@@ -145,18 +151,16 @@ async fn waits_whose_looks_fail_look_less_often() -> Result<(), Failure> {
         let failed = line.and_then(|line| line.split("failed_calls=").nth(1));
         Ok(failed.map(str::parse).transpose()?.unwrap_or(0))
     };
-    let before = soon("a look that fails", async {
-        loop {
-            match refused().await? {
-                0 => {}
-                refused => break Ok::<_, Failure>(refused),
-            }
-        }
+    soon("a look that fails", async {
+        while refused().await? == 0 {}
+        Ok::<_, Failure>(())
     })
     .await??;
+    let (begun, before) = (Instant::now(), refused().await?);
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let looks = refused().await? - before;
-    assert!((1..=8).contains(&looks), "{looks} looks in five seconds");
+    let (looks, took) = (refused().await? - before, begun.elapsed());
+    let most = 8 * took.as_millis() as usize / 5000;
+    assert!((1..=most).contains(&looks), "{looks} looks in {took:?}");
     waiting.abort();
     Ok(())
 }
@@ -174,10 +178,11 @@ async fn a_watch_costs_nothing_per_unrelated_key() -> Result<(), Failure> {
         other.put(format!("elsewhere/{}", n % 100), vec![b'x'; 1000]).await?;
     }
     other.put("d/a", "1").await?;
-    watch.event().await?;
+    while !matches!(watch.event().await?, WatchEvent::Put(_)) {}
     let told = proxy.traffic().to_client - before;
-    // The bytes of the event, and perhaps of a check of the connection.
-    assert!(told < 1000, "{told} bytes for one change and 1,000 unrelated ones");
+    // The bytes of the event, and of a check of the connection every five seconds, some hundred
+    // each. Messages that name the unrelated keys would be 50 kB at least.
+    assert!(told < 20_000, "{told} bytes for one change and 1,000 unrelated ones");
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Node, Reply, Resp, single};
+use common::{Node, Reply, Resp, change, single};
 use kv_core::{ErrorKind, Kv, WatchEvent, driver::async_trait};
 use kv_testsuite::{
     Failure, Mirror,
@@ -188,7 +188,7 @@ async fn channels_withdrawn_leave_nothing_half_done() -> Result<(), Failure> {
         // An open store has the rights that its user has by now.
         resp.say("ACL SETUSER me &mine/*").await?;
         let version = kv.put("a", "3").await?.version;
-        let event = soon("the change", watch.event()).await??;
+        let event = change(&mut watch).await?;
         assert!(matches!(&event, WatchEvent::Put(entry) if entry.version == version), "{event:?}");
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Reply, single};
+use common::{Reply, change, single};
 use kv_core::{Capabilities, ErrorKind, ForeignKeys, Item, Kv, Watch, WatchEvent};
 use kv_testsuite::{Failure, Proxy, failover::soon, process::run};
 use std::collections::BTreeMap;
@@ -100,9 +100,9 @@ async fn folds(kv: &Kv, watch: &mut Watch, map: &mut BTreeMap<String, String>) -
         }
         Ok::<_, kv_core::Error>(())
     };
-    match tokio::time::timeout(std::time::Duration::from_secs(5), told).await {
+    match soon("the fold to be the listing", told).await {
         Ok(told) => Ok(told?),
-        Err(_) => Err(format!("told {map:?}, there is {there:?}").into()),
+        Err(e) => Err(format!("{e}: told {map:?}, there is {there:?}").into()),
     }
 }
 
@@ -143,7 +143,7 @@ async fn adopting_goes_both_ways() -> Result<(), Failure> {
         assert_eq!(kv.adopt("d").await?, 0);
         folds(&kv, &mut watch, &mut map).await.map_err(|e| format!("flushed: {e}"))?;
         assert!(map.is_empty());
-        let gone = soon("the end of the key", one.event()).await??;
+        let gone = change(&mut one).await?;
         assert!(matches!(gone, WatchEvent::Delete { .. }), "{gone:?}");
         // This also holds where keys were written since.
         for n in 0..3 {

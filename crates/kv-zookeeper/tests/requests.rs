@@ -5,7 +5,7 @@ mod common;
 
 use common::{Node, single};
 use kv_core::{Kv, Result};
-use kv_testsuite::{Failure, Proxy, leavings};
+use kv_testsuite::{Failure, Proxy, failover::soon, leavings};
 use std::time::{Duration, Instant};
 
 /// Returns the number of packets that the server has received, the one that asks included.
@@ -27,7 +27,7 @@ async fn asking(node: &Node) -> Result<u64, Failure> {
 /// only add. On a machine that is busy one comes into most attempts.
 macro_rules! costs {
     ($node:expr, $most:expr, _n => $call:expr) => { costs!(@ 16, $node, $most, _n => $call) };
-    ($node:expr, $most:expr, $n:ident => $call:expr) => { costs!(@ 4, $node, $most, $n => $call) };
+    ($node:expr, $most:expr, $n:ident => $call:expr) => { costs!(@ 8, $node, $most, $n => $call) };
     (@ $times:expr, $node:expr, $most:expr, $n:ident => $call:expr) => {{
         let ask = asking($node).await?;
         let mut least = u64::MAX;
@@ -35,7 +35,7 @@ macro_rules! costs {
             let before = packets($node).await?;
             $call.await?;
             least = least.min((packets($node).await? - before).saturating_sub(ask));
-            if $times > 4 && least <= $most {
+            if $times > 8 && least <= $most {
                 break;
             }
         }
@@ -85,12 +85,12 @@ async fn requests_per_call() -> Result<(), Failure> {
         // A store that has neither read nor written a node needs a read to tell a key from a
         // directory.
         let other = &kv_zookeeper::open(&format!("zookeeper://{}/requests/", node.address)).await?;
-        for n in 0..4 {
+        for n in 0..8 {
             kv.put(format!("unknown{n}"), "v").await?;
         }
         costs!(node, 2, n => other.delete(format!("unknown{n}")));
         let mut seen_elsewhere = Vec::new();
-        for n in 0..4 {
+        for n in 0..8 {
             seen_elsewhere.push(kv.put(format!("swapped{n}"), "v").await?.version);
         }
         costs!(node, 2, n => other.atomic_put(format!("swapped{n}"), "w", seen_elsewhere[n as usize]));
@@ -102,7 +102,7 @@ async fn requests_per_call() -> Result<(), Failure> {
             Ok::<_, Failure>(())
         });
         let versions =
-            futures::future::join_all((0..4).map(|n| kv.get(format!("new{n}")).into_future())).await;
+            futures::future::join_all((0..8).map(|n| kv.get(format!("new{n}")).into_future())).await;
         let versions: Vec<_> =
             versions.into_iter().map(|found| found.map(|e| e.map(|e| e.version))).collect();
         costs!(node, 1, n => async {
@@ -112,7 +112,7 @@ async fn requests_per_call() -> Result<(), Failure> {
         });
         // One request looks at the directory, and one more clears it when it is empty.
         costs!(node, 2, n => kv.delete(format!("deep0/a/b/{n}")));
-        for n in 0..4 {
+        for n in 0..8 {
             kv.put(format!("one{n}/k"), "v").await?;
         }
         costs!(node, 3, n => kv.delete(format!("one{n}/k")));
@@ -164,8 +164,8 @@ async fn requests_per_call() -> Result<(), Failure> {
         // With the watch of its own node, which the change has ended.
         costs!(node, 2, n => guard.set_value(n.to_string()));
         costs!(node, 3, _n => kv.lock_holder("l"));
-        // A look at each of the seven queues that there were, and at the two holders.
-        costs!(node, 2 + 7 + 2, _n => kv.locks(""));
+        // A look at each of the eleven queues that there were, and at the two holders.
+        costs!(node, 2 + 11 + 2, _n => kv.locks(""));
         costs!(node, 3, _n => kv.break_lock("l").token(guard.token() + 1));
         assert!(kv.break_lock("l").token(guard.token()).await?);
         first.release().await?;
@@ -258,7 +258,7 @@ async fn a_release_wakes_the_next_alone() -> Result<(), Failure> {
         }
         Ok::<_, Failure>(())
     };
-    tokio::time::timeout(Duration::from_secs(20), all_wait).await??;
+    soon("all to wait", all_wait).await??;
     // The foremost alone watches the one before, and the holder itself.
     let watches = node.count("zk_watch_count").await?;
     assert!(watches <= 1, "{watches} watches");
@@ -302,7 +302,7 @@ async fn a_handover_among_many_stores_costs_the_same() -> Result<(), Failure> {
             }
             Ok::<_, Failure>(())
         };
-        tokio::time::timeout(Duration::from_secs(20), all_wait).await??;
+        soon("all to wait", all_wait).await??;
         line.push((kv, waiting));
     }
     let (before, begun) = (packets(&node).await?, Instant::now());

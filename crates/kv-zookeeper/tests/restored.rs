@@ -115,7 +115,7 @@ async fn a_wiped_server_is_written_and_watched_on() -> Result<(), Failure> {
     let e = kv.atomic_put("d/e/b", "2", seen).await.err().ok_or("it is gone")?;
     assert_eq!(e.kind(), ErrorKind::KeyModified, "{e}");
     kv.put("d/e/b", "after").await?;
-    kv.put("d/f", "").ttl(Duration::from_secs(5)).await?;
+    kv.put("d/f", "").ttl(Duration::from_secs(50)).await?;
     assert_eq!(kv.get("d/f").await?.ok_or("it was put")?.text(), Some(""));
     tree.shows(&[("d/e/b", "after"), ("d/f", "")]).await?;
     assert!(kv.new_lock("l").acquire().await?.release().await?);

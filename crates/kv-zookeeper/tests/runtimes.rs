@@ -12,8 +12,8 @@ use tokio::{
     time::timeout,
 };
 
-const SOON: Duration = Duration::from_secs(20);
-const TTL: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(30);
+const TTL: Duration = Duration::from_secs(10);
 
 fn runtime() -> Result<Runtime, Failure> {
     Ok(Builder::new_multi_thread().worker_threads(1).enable_all().build()?)

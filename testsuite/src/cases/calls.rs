@@ -5,7 +5,10 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     check::{holds, refused, same, still_held},
 };
-use futures::{StreamExt, future::try_join_all};
+use futures::{
+    StreamExt,
+    future::{join, join_all, try_join_all},
+};
 use kv_core::{Entry, Error, ErrorKind, Guard, Kv, Lease, Version, Watch, Watching};
 use std::{collections::HashMap, time::Duration};
 
@@ -32,6 +35,7 @@ cases! {
     "atomic_delete/race": "a delete and a put from one version exclude each other" => delete_race,
     "close/idempotent": "closing twice, by any clone, is no error, and later calls give Closed" => close_twice,
     "close/waits": "waits, watches, guards and leases end with Closed, and are given back" => close_waits,
+    "close/writes": "a write that is acknowledged while the handle is closed stays" => close_writes,
     "close/alone": "closing one handle disturbs no other" => close_alone,
 }
 
@@ -444,6 +448,36 @@ async fn given_back(t: &Trial, other: &Kv, guard: Option<(Guard, Waiting)>, leas
         holds("the lease is lost", !lease.is_held())?;
         same("why", t.soon("the loss of a lease", lease.lost()).await?.kind(), ErrorKind::Closed)?;
         t.until("the keys of the lease to go", || async { Ok(!other.exists("leased").await?) }).await?;
+    }
+    Ok(Ended::Kept)
+}
+
+async fn close_writes(t: Trial) -> Verdict {
+    let other = t.open().await?;
+    let ttl = t.capabilities().ttl.as_ref().map(|range| Duration::from_secs(60).min(range.greatest));
+    for round in 0..6 {
+        let kv = t.open().await?;
+        kv.exists("connected").await?;
+        let puts = (0..6).map(|n| {
+            let put = kv.put(format!("d/{round}/{n}"), "v");
+            match ttl.filter(|_| n % 2 == 0) {
+                Some(ttl) => put.ttl(ttl).into_future(),
+                None => put.into_future(),
+            }
+        });
+        // All are under way when it closes.
+        let (written, closed) = join(join_all(puts), kv.close()).await;
+        closed?;
+        for (n, written) in written.into_iter().enumerate() {
+            let key = format!("d/{round}/{n}");
+            match written {
+                Ok(_) => holds(format!("{key} was acknowledged"), other.exists(&key).await?)?,
+                Err(e) => holds(
+                    format!("a put that did not come to its end: {e:?}"),
+                    matches!(e.kind(), ErrorKind::Closed | ErrorKind::OutcomeUnknown),
+                )?,
+            }
+        }
     }
     Ok(Ended::Kept)
 }

@@ -18,6 +18,10 @@ pub(crate) const NOTES: &[(&[&str], &str)] = &[
         "kept by the handle; red on kv-memory when a transaction left out the steps that were refused",
     ),
     (&["open.checked/scheme"], "kept by `Registry`; red on kv-memory when its message named no scheme"),
+    (
+        &["close/writes"],
+        "a race that was found by reading: kv-consul's close ended the session of a put that was under way",
+    ),
     (&["close/idempotent"], "kept by the handle; red on kv-memory when a closed handle went on"),
     (
         &["lock.known_loss/while-held"],

@@ -4,7 +4,7 @@ use super::{
     reaper::REAPER,
     starter::own,
     terminal::{Terminal, lacks},
-    tree::Tree,
+    tree::{Tree, stands_still},
     wire::{BEGIN, Report, Until, now, send_file},
 };
 use crate::{
@@ -28,7 +28,13 @@ use std::{
     thread,
     time::Duration,
 };
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::{Instant, timeout_at},
+};
+
+/// The time in which SIGCONT is here once it has this program go on.
+const CONTINUED: Duration = Duration::from_millis(500);
 
 /// The variables that a command has in its environment besides those of the program.
 pub(crate) type Environment = Vec<(OsString, OsString)>;
@@ -50,6 +56,10 @@ pub(crate) struct Child {
     is_told: bool,
     /// Signals that came before the command.
     early: Vec<Signal>,
+    /// This program was stopped with the command, and goes on. The SIGCONT that it had for that is passed
+    /// on, and nothing else has the command go on: a second one could undo the next ^Z. Where this
+    /// program could not be stopped none comes, and the command goes on at this moment.
+    goes_on_by: Option<Instant>,
 }
 
 impl Child {
@@ -103,13 +113,24 @@ impl Child {
             is_asked,
             is_told,
             early,
+            goes_on_by: None,
         })
     }
 
     /// Waits for the end of the command, of which nothing is left then. Cancel safe.
     pub(super) async fn ended(&mut self) -> Run<Report> {
         loop {
-            match self.reports.recv().await {
+            let report = match self.goes_on_by {
+                None => self.reports.recv().await,
+                Some(moment) => {
+                    let Ok(report) = timeout_at(moment, self.reports.recv()).await else {
+                        self.pass_on(Signal::CONT);
+                        continue;
+                    };
+                    report
+                }
+            };
+            match report {
                 Some(Report::Ready(group)) => {
                     self.group = Pid::from_raw(group);
                     if let Some((terminal, group)) = self.terminal.as_ref().zip(self.group) {
@@ -125,8 +146,12 @@ impl Child {
                     }
                 }
                 Some(Report::Stopped(signal)) => {
-                    if let Some((terminal, group)) = self.terminal.as_ref().zip(self.group) {
-                        terminal.stop_with(group, signal);
+                    if let Some(terminal) = &self.terminal {
+                        if terminal.stop_with(signal) {
+                            self.goes_on_by = Some(Instant::now() + CONTINUED);
+                        } else {
+                            self.pass_on(Signal::CONT);
+                        }
                     } else if lacks(signal) && !self.is_told {
                         self.is_told = true;
                         note(&format!(
@@ -171,6 +196,11 @@ impl Child {
         self.put_off(Until { term: Duration::ZERO, kill: now() + grace });
     }
 
+    /// Tells whether the reaper was stopped, or has ended.
+    pub(super) fn reaper_stands_still(&self) -> bool {
+        stands_still(self.reaper)
+    }
+
     /// Asks the command to end where the reaper has not done so, as one that was stopped.
     pub(super) fn ask_in_place_of_the_reaper(&mut self) {
         if let Some(group) = self.group.filter(|_| !self.is_asked) {
@@ -201,6 +231,9 @@ impl Child {
     }
 
     pub(crate) fn pass_on(&mut self, signal: Signal) {
+        if signal == Signal::CONT {
+            self.goes_on_by = None;
+        }
         match self.group {
             Some(group) if self.has_begun => {
                 if let Some(terminal) = self.terminal.as_ref().filter(|_| signal == Signal::CONT) {
@@ -275,9 +308,20 @@ mod tests {
         let (_tell, reports) = unbounded_channel();
         let (name, reaper) = (String::new(), rustix::process::getpid());
         let (group, terminal, early) = (None, None, Vec::new());
-        let (has_begun, is_asked, is_told) = (false, false, false);
-        let mut child =
-            Child { name, control, reports, reaper, group, has_begun, terminal, is_asked, is_told, early };
+        let (has_begun, is_asked, is_told, goes_on_by) = (false, false, false, None);
+        let mut child = Child {
+            name,
+            control,
+            reports,
+            reaper,
+            group,
+            has_begun,
+            terminal,
+            is_asked,
+            is_told,
+            early,
+            goes_on_by,
+        };
         for _ in 0..10_000 {
             child.put_off(Until::NEVER);
         }

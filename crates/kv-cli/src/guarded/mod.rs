@@ -26,7 +26,7 @@ use wire::{Report, Until, now};
 /// The share of the margin behind a loss that a command may use to end by itself; the rest is for the
 /// system, which is to end it.
 const SHARE: f64 = 0.8;
-/// The time that a reaper has to do what is due, before this program does it in its place.
+/// The time that a reaper has to do what is due, before this program looks whether it stands still.
 const HEARD: Duration = Duration::from_millis(100);
 /// The longest nap: timers stand still while the machine is suspended, and the clock does not.
 const NAP: Duration = Duration::from_millis(200);
@@ -150,11 +150,13 @@ pub(crate) async fn run(
             why = &mut lost, if loss.is_none() => {
                 let kill = until.kill.min(now() + grace);
                 child.put_off(Until { term: Duration::ZERO, kill });
-                steps = Steps::by(kill, grace);
+                steps = Steps::by(kill);
                 loss = Some(why);
             }
             step = steps.next(), if loss.is_some() => match step {
-                Step::Ask => child.ask_in_place_of_the_reaper(),
+                // One that is late asks by itself, and a second request is a hurry for many programs.
+                Step::Look if !child.reaper_stands_still() => {}
+                Step::Look | Step::Ask => child.ask_in_place_of_the_reaper(),
                 Step::Kill => child.kill(),
                 Step::GiveUp => child.kill_the_reaper(),
             },
@@ -174,6 +176,9 @@ pub(crate) async fn run(
 /// A step that this program takes behind a loss, where its reaper has not.
 #[derive(Clone, Copy, Debug)]
 enum Step {
+    /// Asks the command to end if the reaper stands still.
+    Look,
+    /// Asks the command to end.
     Ask,
     Kill,
     /// The reaper is stopped, or hangs: it tells nothing of the command's end.
@@ -185,10 +190,13 @@ enum Step {
 struct Steps(Vec<(Duration, Step)>);
 
 impl Steps {
-    /// Returns the steps for a command that is killed at this moment.
-    fn by(kill: Duration, grace: Duration) -> Self {
-        let ask = now() + HEARD.min(grace / 4);
-        Self(vec![(kill + TOLD, Step::GiveUp), (kill, Step::Kill), (ask, Step::Ask)])
+    /// Returns the steps for a command that is killed at this moment. A reaper may be late by half of
+    /// the time until then.
+    fn by(kill: Duration) -> Self {
+        let now = now();
+        let left = kill.saturating_sub(now);
+        let (look, ask) = (now + HEARD.min(left / 4), now + left / 2);
+        Self(vec![(kill + TOLD, Step::GiveUp), (kill, Step::Kill), (ask, Step::Ask), (look, Step::Look)])
     }
 
     /// Waits until the next step is due; for ever, if none is left. Cancel safe.

@@ -33,8 +33,9 @@ pub(super) const REAPER: &str = "--kv-reaper";
 const NAP: Duration = Duration::from_millis(200);
 /// The time between two looks at whether a command is gone, of which nothing tells.
 const LOOK: Duration = Duration::from_millis(10);
-/// The time that the system may take to end processes that were killed.
-const IS_KILLED: Duration = Duration::from_secs(1);
+/// The time that the system may take to end processes that were killed: only those that it cannot end
+/// take so long.
+const IS_KILLED: Duration = Duration::from_secs(10);
 
 enum Event {
     Renewed(Until),

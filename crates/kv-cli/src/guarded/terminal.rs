@@ -50,16 +50,15 @@ impl Terminal {
         }
     }
 
-    /// Stops this program as its command was stopped by this signal, that of ^Z most often, and has
-    /// both go on when the shell says so.
-    pub(super) fn stop_with(&self, group: Pid, signal: i32) {
-        // One that lacks nothing but the terminal goes on at once where that is here.
-        if !(lacks(signal) && self.is_here()) {
-            // It returns when this program goes on; at once where no shell could say so.
-            let _ = kill_process_group(self.home, Signal::TSTP);
+    /// Stops this program as its command was stopped by this signal, that of ^Z most often. Tells
+    /// whether it did so: a command that lacks nothing but the terminal can go on where that is here.
+    pub(super) fn stop_with(&self, signal: i32) -> bool {
+        if lacks(signal) && self.is_here() {
+            return false;
         }
-        self.give_to(group);
-        let _ = kill_process_group(group, Signal::CONT);
+        // It returns when this program goes on; at once where no shell could say so.
+        let _ = kill_process_group(self.home, Signal::TSTP);
+        true
     }
 }
 

@@ -123,10 +123,10 @@ fn a_doctor_tells_why_a_store_cannot_be_opened_and_what_to_do() {
         (5, "redis://me:secret@127.0.0.1:1/", "look whether the server runs"),
     ];
     for (code, url, part) in rows {
-        let told = place.run(&["--timeout", "200ms", "--store", url, "doctor"]);
+        let told = place.run(&["--timeout", "3s", "--store", url, "doctor"]);
         assert_eq!((told.code, &*told.err), (*code, ""), "{url}: {told:?}");
         assert!(told.out.starts_with("fault: opening: ") && told.out.contains(part), "{url}: {told:?}");
-        let line = place.run(&["--timeout", "200ms", "--store", url, "doctor", "--json"]);
+        let line = place.run(&["--timeout", "3s", "--store", url, "doctor", "--json"]);
         assert_eq!((line.code, &*line.err), (*code, ""), "{url}: {line:?}");
         let object: Value = serde_json::from_str(&line.out).unwrap();
         assert_eq!((&object["check"], &object["verdict"]), (&"opening".into(), &"fault".into()), "{line:?}");

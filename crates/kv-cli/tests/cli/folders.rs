@@ -1,7 +1,6 @@
 //! Folders and git work trees, as sources and targets of `copy`, `sync`, `check` and the others.
 
-use crate::program::{Place, end, line, until};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::program::Place;
 use std::{
     ffi::OsStr,
     fs,
@@ -211,17 +210,27 @@ fn what_a_transfer_that_fails_has_written_is_committed() {
     assert!(told.starts_with("created 1, replaced 0, deleted 0; 1 were the same; 0 differ now; "), "{told}");
 }
 
-#[test]
-fn a_folder_follows_a_store_until_a_signal_comes() {
-    let place = Place::redb();
-    let app = place.url("app");
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_follows_a_store_until_a_signal_comes() {
+    use crate::{
+        program::{end, line, until},
+        redis::Redis,
+    };
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let redis = Redis::start().await;
+    let app = redis.url("");
+    let place = Place::at(&app);
     place.ok(&["put", "a", "1"]);
-    place.ok(&["put", "goes", "by itself", "--ttl", "3s"]);
+    place.ok(&["put", "goes", "soon"]);
     let arguments = ["sync", &app, "dir:files", "--delete", "--follow"];
     let mut sync = place.command(&arguments).spawn().unwrap();
     let first = "created 2, replaced 0, deleted 0; 0 were the same; 0 differ now";
     assert_eq!(line(&mut sync), first);
     let file = place.home().join("files/goes");
+    assert!(file.exists());
+    place.ok(&["delete", "goes"]);
     until("the end of the file", || !file.exists());
     kill_process(Pid::from_child(&sync), Signal::INT).unwrap();
     let ended = end(sync);

@@ -232,16 +232,21 @@ fn a_key_is_edited() {
     assert_eq!(none.code, 4, "{none:?}");
 }
 
-#[test]
-fn what_was_edited_is_kept_when_the_key_was_changed_meanwhile() {
-    let place = Place::redb();
-    place.ok(&["put", "a", "1", "--ttl", "300ms"]);
-    // The key goes while it is edited.
-    let slow = editor(&place, "slow", "sleep 1; echo mine >\"$1\"");
-    let late = place.run(&["edit", "a", "--editor", &slow]);
-    assert_eq!((late.code, &*late.out), (3, ""), "{late:?}");
-    assert_eq!(kept(&late), "mine\n");
-    assert_eq!(place.run(&["exists", "a"]).code, 1);
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_edited_is_kept_when_the_key_was_changed_meanwhile() {
+    let redis = crate::redis::Redis::start().await;
+    let place = Place::at(&redis.url(""));
+    for (change, code, then) in [("put a 2", 0, "2"), ("delete a", 1, "")] {
+        place.ok(&["put", "a", "1"]);
+        let script = format!("{} {change} >/dev/null; echo mine >\"$1\"", env!("CARGO_BIN_EXE_kv"));
+        let slow = editor(&place, "slow", &script);
+        let late = place.run(&["edit", "a", "--editor", &slow]);
+        assert_eq!((late.code, &*late.out), (3, ""), "{change}: {late:?}");
+        assert_eq!(kept(&late), "mine\n");
+        let now = place.run(&["get", "a"]);
+        assert_eq!((now.code, &*now.out), (code, then), "{change}: {now:?}");
+    }
 }
 
 #[test]

@@ -60,18 +60,26 @@ async fn an_outage_is_told_once_when_it_begins_and_once_when_it_is_over() {
 async fn the_code_of_a_command_counts_although_the_server_is_away_at_its_end() {
     let redis = Redis::start().await;
     let place = Place::at(&redis.url(""));
-    let begun =
-        [&["lock", "a"][..], &["elect", "b"], &["semaphore", "c", "1"], &["lease"], &["run", "-e", "d"]];
-    let begun = begun.map(|arguments| {
-        let script = ["--timeout", "1s", "--", "sh", "-c", "echo ready; read line; exit 9"];
+    let begun = [
+        &["lock", "a", "--ttl", "60s"][..],
+        &["elect", "b", "--ttl", "60s"],
+        &["semaphore", "c", "1", "--ttl", "60s"],
+        &["lease", "--ttl", "60s"],
+        &["run", "-e", "d"],
+    ];
+    let mut begun = begun.map(|arguments| {
+        let script = ["--timeout", "5s", "--", "sh", "-c", "echo ready; read line; exit 9"];
         let mut command = place.command(&[arguments, &script].concat());
         let mut running = command.stdin(Stdio::piped()).spawn().unwrap();
         while line(&mut running) != "ready" {}
         (arguments, running)
     });
     redis.stop();
-    for (arguments, mut running) in begun {
+    // What they end in takes its time, in which the others are not to lose anything.
+    for (_, running) in &mut begun {
         running.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    }
+    for (arguments, running) in begun {
         let ended = end(running);
         assert_eq!(ended.code, 9, "{arguments:?}: {ended:?}");
     }
@@ -99,7 +107,7 @@ async fn another_signal_breaks_off_the_comparison_in_the_end_of_what_follows() {
 async fn a_wait_that_saw_no_store_in_the_end_does_not_say_no() {
     let redis = Redis::start().await;
     let place = Place::at(&redis.url(""));
-    let wait = place.command(&["wait", "a", "--within", "3s", "--timeout", "500ms"]).spawn().unwrap();
+    let wait = place.command(&["wait", "a", "--within", "15s", "--timeout", "5s"]).spawn().unwrap();
     let clients = "return tonumber(redis.call('INFO', 'clients'):match('connected_clients:(%d+)'))";
     // This question, the requests, and the watch.
     until("the watch", || redis.say(&format!("EVAL \"{clients}\" 0")).trim_end() == ":3");

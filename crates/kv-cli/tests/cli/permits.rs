@@ -31,16 +31,17 @@ fn a_command_runs_with_a_permit_and_its_exit_code_is_the_programs() {
 fn who_finds_no_permit_free_waits_or_says_so() {
     let place = Place::redb();
     // Whatever stands in the place of a permit counts as one that is held.
-    place.ok(&["put", "pool/slots/0", "another's", "--ttl", "2s"]);
-    let began = Instant::now();
+    place.ok(&["put", "pool/slots/0", "another's"]);
     for patience in [&["--try"][..], &["--within", "50ms"]] {
         let refused = place.run(&[&["semaphore", "pool", "1"], patience, &["--", "true"]].concat());
         let why = "kv: all permits of \"pool\" are held by others (1), or others wait for one\n";
         assert_eq!((refused.code, &*refused.out, &*refused.err), (1, "", why));
     }
+    let (began, ttl) = (Instant::now(), Duration::from_secs(10));
+    place.ok(&["put", "pool/slots/0", "another's", "--ttl", "10s"]);
     let ended = place.run(&["semaphore", "pool", "1", "--", "echo", "mine"]);
     assert_eq!((ended.code, &*ended.out), (0, "mine\n"), "{ended:?}");
-    assert!(began.elapsed() >= Duration::from_secs(2));
+    assert!(began.elapsed() >= ttl);
     assert_eq!(place.ok(&["ls", "pool/slots"]), "");
 }
 
@@ -50,7 +51,7 @@ fn a_command_is_gone_before_the_permit_or_the_lease_of_a_stopped_program_can_be_
     let script = "trap '' TERM; echo $$; while :; do sleep 0.02; done";
     let begin = [&["semaphore", "a", "1"][..], &["lease", "--put", "a=1"]].map(|begin| {
         // What the grace leaves of the time is for a machine that is busy with other tests.
-        let arguments = [begin, &["--ttl", "18s", "--grace", "200ms", "--", "sh", "-c", script]].concat();
+        let arguments = [begin, &["--ttl", "22s", "--grace", "200ms", "--", "sh", "-c", script]].concat();
         let mut held = place.command(&arguments).spawn().unwrap();
         let command = line(&mut held).parse().ok().and_then(Pid::from_raw).unwrap();
         let stopped = Instant::now();
@@ -60,7 +61,7 @@ fn a_command_is_gone_before_the_permit_or_the_lease_of_a_stopped_program_can_be_
     for (held, command, stopped) in begin {
         until("the end of the command", || test_kill_process(command).is_err());
         // The last renewal was earlier than the stop.
-        assert!(stopped.elapsed() < Duration::from_secs(18), "{:?}", stopped.elapsed());
+        assert!(stopped.elapsed() < Duration::from_secs(22), "{:?}", stopped.elapsed());
         kill_process(Pid::from_child(&held), Signal::CONT).unwrap();
         let ended = end(held);
         assert_eq!(ended.code, 7, "{ended:?}");

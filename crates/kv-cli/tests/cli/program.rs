@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The longest that a test waits for something that comes by itself.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// Makes the commands begin with the default for an interrupt and a hangup, which ends them. What
 /// ignores it, as a shell's background job or one under `nohup` does, has children that ignore it
@@ -152,14 +152,18 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Reads a line of what a command that goes on prints, without its end.
+/// Reads a line of what a command that goes on prints, without its end; an output that is over has none.
 pub(crate) fn line(child: &mut Child) -> String {
     let (out, mut line) = (child.stdout.as_mut().unwrap(), Vec::new());
     let mut byte = [0];
-    while out.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+    loop {
+        let count = out.read(&mut byte).unwrap();
+        assert_eq!(count, 1, "its output is over, behind {:?}", String::from_utf8_lossy(&line));
+        if byte == *b"\n" {
+            return String::from_utf8(line).unwrap();
+        }
         line.push(byte[0]);
     }
-    String::from_utf8(line).unwrap()
 }
 
 /// Waits for the end of a command.

@@ -5,18 +5,25 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::{
     fs,
     process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Waits until a process has a child, and returns its number. It does not sleep: the moment behind
 /// that counts.
 fn child_of(process: u32) -> u32 {
     let path = format!("/proc/{process}/task/{process}/children");
-    let mut child = None;
-    while child.is_none() {
+    let began = Instant::now();
+    loop {
         let children = fs::read_to_string(&path).expect("it has ended before it had a child");
-        child = children.split_whitespace().next().map(|child| child.parse().unwrap());
+        if let Some(child) = children.split_whitespace().next() {
+            return child.parse().unwrap();
+        }
+        let state = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        assert!(!state.contains(") Z "), "it has ended before it had a child: {state}");
+        assert!(began.elapsed() < Duration::from_secs(60), "it has no child: {state}");
+        thread::yield_now();
     }
-    child.unwrap()
 }
 
 /// Tells whether a process has ended, although nobody may have taken note of it.

@@ -1,7 +1,6 @@
 //! `run`.
 
-use crate::program::{Place, end, line};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::program::Place;
 
 #[test]
 fn a_directory_is_an_environment() {
@@ -21,19 +20,27 @@ fn a_directory_is_an_environment() {
     assert_eq!((twice.code, &*twice.err), (4, why));
 }
 
-#[test]
-fn a_command_is_restarted_or_told_when_its_environment_changes() {
-    let place = Place::redb();
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_restarted_or_told_when_its_environment_changes() {
+    use crate::{
+        program::{end, line},
+        redis::Redis,
+    };
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let redis = Redis::start().await;
+    let place = Place::at(&redis.url(""));
     for (change, script, then) in [
         ("restart", "echo ${A-none}; exec sleep 100", "none"),
         ("hup", "trap 'echo told' HUP; echo ${A-none}; while :; do sleep 0.02; done", "told"),
     ] {
-        place.ok(&["put", "app/a", "1", "--ttl", "4s"]);
+        place.ok(&["put", "app/a", "1"]);
         let arguments =
             ["run", "-e", "app", "--on-change", change, "--quiet", "50ms", "--", "sh", "-c", script];
         let mut run = place.command(&arguments).spawn().unwrap();
         assert_eq!(line(&mut run), "1", "{change}");
-        // The key goes by itself.
+        place.ok(&["delete", "app/a"]);
         assert_eq!(line(&mut run), then, "{change}");
         kill_process(Pid::from_child(&run), Signal::TERM).unwrap();
         assert_eq!(end(run).code, 143, "{change}");

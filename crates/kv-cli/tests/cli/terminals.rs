@@ -76,7 +76,10 @@ impl Drop for Session {
 
 /// Makes a place with a script that reads what is typed.
 fn place() -> Place {
-    let place = Place::redb();
+    with_work(Place::redb())
+}
+
+fn with_work(place: Place) -> Place {
     let work = "echo begun ${A-}.\nread line\necho \"got $line\"\nread line </dev/tty\necho \"also $line\"\n";
     fs::write(place.home().join("work"), work).unwrap();
     place
@@ -117,14 +120,16 @@ fn a_command_that_is_ended_on_a_terminal_leaves_it_to_who_called() {
     }
 }
 
-#[test]
-fn a_command_that_is_started_again_has_the_terminal_again() {
-    let place = place();
-    place.ok(&["put", "app/a", "1", "--ttl", "4s"]);
+#[cfg(feature = "redis")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_started_again_has_the_terminal_again() {
+    let redis = crate::redis::Redis::start().await;
+    let place = with_work(Place::at(&redis.url("")));
+    place.ok(&["put", "app/a", "1"]);
     let script = "\"$KV\" run --env app --quiet 50ms -- sh work; read line; echo \"then $line\"";
     let mut session = Session::begin(&place, &["sh", "-c", script]);
     session.shows("begun 1.");
-    // The key goes by itself.
+    place.ok(&["delete", "app/a"]);
     session.shows("begun .");
     session.types("one\ntwo\nthree\n");
     for part in ["got one", "also two", "then three"] {

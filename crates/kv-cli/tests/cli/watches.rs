@@ -23,7 +23,7 @@ fn a_watch_begins_with_what_is_there() {
 #[test]
 fn a_watch_tells_of_a_key_that_goes() {
     let place = Place::redb();
-    place.ok(&["put", "a", "1", "--ttl", "2s"]);
+    place.ok(&["put", "a", "1", "--ttl", "10s"]);
     let mut watch = place.command(&["watch", "-r", "/", "-n", "2"]).spawn().unwrap();
     assert_eq!(line(&mut watch), "put\ta\t1");
     assert_eq!(line(&mut watch), "synced");
@@ -34,7 +34,7 @@ fn a_watch_tells_of_a_key_that_goes() {
 #[test]
 fn updates_leave_out_what_is_there() {
     let place = Place::redb();
-    place.ok(&["put", "a", "1", "--ttl", "2s"]);
+    place.ok(&["put", "a", "1", "--ttl", "10s"]);
     let watch = place.command(&["watch", "--updates", "--json", "a", "-n", "1"]).spawn().unwrap();
     let ended = end(watch);
     assert!(ended.out.starts_with(r#"{"v":1,"event":"delete","key":"a","version":""#), "{ended:?}");

@@ -63,6 +63,8 @@ impl Kv {
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let observed = self.observed(operation, key);
+        // It is counted before the look: `close` waits for each write that found the handle open.
+        let _under_way = (does == Does::Write).then(|| self.handle.shared.writes.begin());
         if self.is_closed() {
             let error = self.in_call(closed(), operation, key);
             observed.end(Some(&error));

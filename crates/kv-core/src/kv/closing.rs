@@ -30,12 +30,28 @@ impl Closing {
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        let ended = || Error::new(ErrorKind::Closed, "the runtime ended while the store was closed");
-        self.0.done.send_if_modified(|done| done.is_none().then(|| *done = Some(Err(ended()))).is_some());
+        let is_new = |done: &mut Option<_>| done.is_none().then(|| *done = Some(Err(runtime_ended()))).is_some();
+        self.0.done.send_if_modified(is_new);
     }
 }
 
 impl Shared {
+    /// Waits for what is under way, and for what is given back, and ends the connections, within this
+    /// time.
+    async fn close(self: Arc<Self>, within: Duration) -> Result<()> {
+        let (all, back) = (Deadline::after(within), Deadline::after(within.mul_f64(0.8)));
+        // A write that is under way may be acknowledged yet, and leave something to give back. One
+        // that nobody polls does not hold it up for long.
+        let _ = Deadline::after(within.mul_f64(0.2)).limit(self.writes.none()).await;
+        let given_back = back.limit(self.tasks.finish()).await;
+        let given_back = given_back.unwrap_or_else(|| Err(not_given_back(all)));
+        // It is a task, so that no store stays open because another one takes too long.
+        let ending = tokio::spawn(async move { self.end().await });
+        let ended = Deadline::after(all.remaining().max(Duration::from_millis(100))).limit(ending).await;
+        let ended = ended.map(|ended| ended.unwrap_or_else(|e| Err(runtime_ended().with_cause(e))));
+        given_back.and(ended.unwrap_or_else(|| Err(not_given_back(all))))
+    }
+
     /// Ends the connections of every store that a handle is on: those of layers first, the newest
     /// before the others.
     async fn end(&self) -> Result<()> {
@@ -51,9 +67,9 @@ impl Shared {
 
 impl Kv {
     /// Closes all clones of this handle: guards become lost and are released, leases are revoked,
-    /// waits and watches end with [`Closed`](ErrorKind::Closed), and so does every later call. It
-    /// returns when all of that, and what others dropped meanwhile, is gone from the server. It
-    /// may be called again. It does not give back what was lost before, while no server could be
+    /// waits and watches end with [`Closed`](ErrorKind::Closed), and so does every later call. Writes
+    /// that are under way have a fifth of the deadline to end as if nothing was. It returns when all
+    /// of that, and what others dropped meanwhile, is gone from the server. It may be called again. It does not give back what was lost before, while no server could be
     /// asked: a server that comes back may keep that for up to its TTL more.
     ///
     /// A program that ends without it leaves its locks and leases to their TTLs, since what a drop
@@ -82,7 +98,7 @@ impl Kv {
     pub async fn close(&self) -> Result<()> {
         let (shared, observed) = (&self.handle.shared, self.observed("close", None));
         let by = Deadline::after(self.deadline);
-        if !shared.shut.swap(true, Ordering::AcqRel) {
+        if !shared.shut.swap(true, Ordering::SeqCst) {
             let _entered = observed.origin().map(Origin::enter);
             shared.tasks.note_failures();
             // These begin before anybody hears of the end. A guard that is dropped on that news
@@ -95,13 +111,8 @@ impl Kv {
             // too.
             let (closing, within) = (Closing(shared.clone()), self.deadline);
             tokio::spawn(async move {
-                let (shared, all) = (&closing.0, Deadline::after(within));
-                let given_back = Deadline::after(within.mul_f64(0.8)).limit(shared.tasks.finish()).await;
-                let given_back = given_back.unwrap_or_else(|| Err(not_given_back(all)));
-                let ended = Deadline::after(all.remaining().max(Duration::from_millis(100)));
-                let ended = ended.limit(shared.end()).await;
-                let ended = ended.unwrap_or_else(|| Err(not_given_back(all)));
-                closing.done(given_back.and(ended));
+                let closed = closing.0.clone().close(within).await;
+                closing.done(closed);
             });
         }
         let mut done = shared.done.subscribe();
@@ -169,7 +180,7 @@ impl Kv {
 
     /// Returns whether the handle was closed, by any of its clones. No I/O.
     pub fn is_closed(&self) -> bool {
-        self.handle.shared.shut.load(Ordering::Acquire)
+        self.handle.shared.shut.load(Ordering::SeqCst)
     }
 
     /// Has `close` undo this and wait for it; refuses when the handle is closed already.
@@ -214,6 +225,11 @@ impl Kv {
 #[cold]
 pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store's handle was closed")
+}
+
+#[cold]
+fn runtime_ended() -> Error {
+    Error::new(ErrorKind::Closed, "the runtime ended while the store was closed")
 }
 
 #[cold]

@@ -19,6 +19,7 @@ mod sentry;
 mod shown;
 mod transact;
 mod trees;
+mod under_way;
 mod update;
 mod watch;
 mod write;
@@ -53,6 +54,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::watch as flag;
+use under_way::Writes;
 
 /// A handle on an open store, cheap to clone; all clones are one.
 ///
@@ -113,6 +115,7 @@ struct Shared {
     held: Mutex<Vec<Undoing>>,
     /// The work that gives them back in the background.
     tasks: Tasks,
+    writes: Writes,
 }
 
 impl Kv {
@@ -290,6 +293,7 @@ impl From<Arc<dyn Store>> for Kv {
             done: flag::Sender::new(None),
             held: Mutex::default(),
             tasks: Tasks::default(),
+            writes: Writes::default(),
         };
         let (part, observing, shows_keys) = (Part::default(), None, false);
         let handle = Handle { store, part, observing, shows_keys, shared: Arc::new(shared) };

@@ -142,20 +142,21 @@ impl Copier {
             (ReadOptions::default().deadline(deadline), WriteOptions::default().deadline(deadline));
         if let (Some((_, options)), Some(version)) = (&mine.put, mine.version) {
             // Also where the other store is away: it is copied once the lease is granted there.
-            self.leases.note(&mine.key, Some(version), options.lease.as_ref());
+            self.leases.note(&mine.key, version, options.lease.as_ref());
         }
         loop {
             let there = self.to.as_ref().get(&mine.key, &read).await?;
+            let noted = self.leases.noted(&mine.key);
             let here = self.from.as_ref().get(&mine.key, &read).await?;
             if here.is_none() {
-                self.leases.note(&mine.key, None, None);
+                self.leases.gone(&mine.key, noted);
             }
             let expect = there.map_or(Expect::Missing, |there| Expect::Version(there.version));
             let copied = match (&here, &mine.put) {
                 (None, _) if expect == Expect::Missing => return Ok(()),
                 (None, _) => self.to.as_ref().delete(&mine.key, expect, &write).await.map(drop),
                 (Some(here), Some((_, options))) if mine.left(here) => {
-                    self.leases.note(&mine.key, Some(here.version), options.lease.as_ref());
+                    self.leases.note(&mine.key, here.version, options.lease.as_ref());
                     let put = self.put(&mine.key, here.value.clone(), expect, options, deadline).await;
                     if put.is_ok() {
                         let now = self.from.as_ref().get(&mine.key, &read).await?;
@@ -204,9 +205,12 @@ impl Copier {
             // The other store is read first, as by `copy`.
             let page = self.to.as_ref().list(directory, from.as_ref(), &list).await?;
             let (keys, versions): (Vec<_>, Vec<_>) = page.items.into_iter().filter_map(found).unzip();
+            let noted: Vec<_> = keys.iter().map(|key| self.leases.noted(key)).collect();
             let here = self.from.as_ref().get_many(&keys, &read).await?;
-            let gone = keys.iter().zip(versions).zip(here).filter(|(_, here)| here.is_none());
-            let remove = async |((key, version), _): ((&Key, Version), _)| {
+            let gone = keys.iter().zip(noted).zip(versions).zip(here).filter(|(_, here)| here.is_none());
+            let gone: Vec<_> = gone.map(|(gone, _)| gone).collect();
+            gone.iter().for_each(|((key, noted), _)| self.leases.gone(key, *noted));
+            let remove = async |((key, _), version): ((&Key, _), Version)| {
                 self.note(key.as_str(), self.remove(key, version).await);
             };
             stream::iter(gone).for_each_concurrent(AT_ONCE, remove).await;
@@ -220,7 +224,6 @@ impl Copier {
     /// Deletes, in the other store, a key of this version there that the own store did not have
     /// behind that.
     async fn remove(&self, key: &Key, version: Version) -> Result<()> {
-        self.leases.note(key, None, None);
         let write = WriteOptions::default().deadline(Deadline::after(TIME));
         match self.to.as_ref().delete(key, Expect::Version(version), &write).await {
             Err(e) if e.is_conflict() => self.copy(&Mine::delete(key)).await,

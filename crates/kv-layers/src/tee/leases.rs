@@ -58,6 +58,16 @@ impl Theirs {
     }
 }
 
+impl Held {
+    fn forget(&mut self, key: &Key) {
+        if let Some((lease, _)) = self.keys.remove(key)
+            && let Some(own) = self.leases.get_mut(&lease)
+        {
+            own.keys.remove(key);
+        }
+    }
+}
+
 impl Leases {
     /// Returns the other store's name of a lease.
     ///
@@ -70,25 +80,32 @@ impl Leases {
         name.ok_or_else(|| Error::new(ErrorKind::LeaseLost, "the other store has not granted this lease"))
     }
 
-    /// Notes under which lease the own store has a key, in this version; both are `None` for a key
-    /// that is deleted.
-    pub(super) fn note(&self, key: &Key, version: Option<Version>, lease: Option<&LeaseId>) {
+    /// Notes under which lease the own store has a key, in this version.
+    pub(super) fn note(&self, key: &Key, version: Version, lease: Option<&LeaseId>) {
         let mut held = self.0.lock();
-        let Held { leases, keys } = &mut *held;
         // Of two copies of one key the older one may come here last.
-        if keys.get(key).is_some_and(|(_, noted)| version.is_some_and(|version| *noted > version)) {
+        if held.keys.get(key).is_some_and(|(_, noted)| *noted > version) {
             return;
         }
-        if let Some((before, _)) = keys.remove(key)
-            && let Some(own) = leases.get_mut(&before)
-        {
-            own.keys.remove(key);
-        }
-        if let (Some(version), Some(lease)) = (version, lease)
-            && let Some(own) = leases.get_mut(lease)
+        held.forget(key);
+        if let Some(lease) = lease
+            && let Some(own) = held.leases.get_mut(lease)
         {
             own.keys.insert(key.clone());
-            keys.insert(key.clone(), (lease.clone(), version));
+            held.keys.insert(key.clone(), (lease.clone(), version));
+        }
+    }
+
+    /// Returns the version of a key that is noted.
+    pub(super) fn noted(&self, key: &Key) -> Option<Version> {
+        self.0.lock().keys.get(key).map(|(_, version)| *version)
+    }
+
+    /// Forgets a key that is deleted, as was seen when this version of it was noted.
+    pub(super) fn gone(&self, key: &Key, noted: Option<Version>) {
+        let mut held = self.0.lock();
+        if held.keys.get(key).map(|(_, version)| *version) == noted {
+            held.forget(key);
         }
     }
 
@@ -135,10 +152,16 @@ impl Copier {
         let theirs = theirs.map_err(|e| self.note(id.as_str(), Err(e))).ok();
         let keeper = Keeper { copier: Arc::downgrade(self), own: id.clone(), ttl };
         let lost = theirs.as_ref().map(|leased| -> Loss { Box::pin(leased.alive.lost()) });
-        let keeper = tokio::spawn(keeper.run(Box::pin(alive.lost()), lost));
-        let _keeper = AbortOnDrop::new(keeper.abort_handle());
-        let own = Own { theirs: theirs.map(Theirs::new), keys: HashSet::new(), _keeper };
-        drop(self.leases.0.lock().leases.insert(id.clone(), own));
+        let own_lost = Box::pin(alive.lost());
+        let before = {
+            // The keeper looks here whether the lease is wanted, and so does not begin before.
+            let mut held = self.leases.0.lock();
+            let keeper = tokio::spawn(keeper.run(own_lost, lost));
+            let _keeper = AbortOnDrop::new(keeper.abort_handle());
+            let own = Own { theirs: theirs.map(Theirs::new), keys: HashSet::new(), _keeper };
+            held.leases.insert(id.clone(), own)
+        };
+        drop(before);
         let (copier, own, ours) = (self.clone(), id.clone(), Arc::new(ours));
         // The end of a runtime may cut it off, also between the two.
         let revoke = self.tasks.undo_repeatable(move || {

@@ -3,7 +3,7 @@
 #![allow(unreachable_pub, reason = "a module of test programs")]
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use kv_core::driver::async_trait;
+use kv_core::{Watch, WatchEvent, driver::async_trait};
 use kv_testsuite::{
     Certificates, Failure, OwnServer,
     process::{
@@ -144,6 +144,17 @@ pub async fn with(kind: &str, more: &[&str]) -> Result<Node, Failure> {
 /// certificates as `of_clients` says, the value of `tls-auth-clients`.
 pub fn with_tls(certificates: &Certificates, at: SocketAddr, of_clients: &str) -> Vec<String> {
     arguments(&tls(at.port(), &certificates.of_server(), of_clients))
+}
+
+/// Reads the next change of a watch that has told what is there. Behind a silence of its connection
+/// it says once more that this is all.
+pub async fn change(watch: &mut Watch) -> Result<WatchEvent, Failure> {
+    loop {
+        let event = kv_testsuite::failover::soon("a change", watch.event()).await??;
+        if event != WatchEvent::Synced {
+            return Ok(event);
+        }
+    }
 }
 
 /// Waits until the master's replica has all that was written so far.

@@ -237,7 +237,10 @@ pub async fn left_by(resp: &mut Resp, prefix: &str) -> Result<Vec<String>, Failu
     let mut left = Vec::new();
     for name in resp.ask(&[b"KEYS", format!("{prefix}*").as_bytes()]).await?.list() {
         let name = name.text();
-        let is_ending = matches!(resp.ask(&[b"PTTL", name.as_bytes()]).await?, Reply::Number(1..));
+        let is_ending = match resp.ask(&[b"PTTL", name.as_bytes()]).await? {
+            Reply::Number(-2) => continue, // it has ended since it was listed
+            life => matches!(life, Reply::Number(0..)),
+        };
         if !(name.ends_with(".kv/clock") && is_ending || name.ends_with("}.kv/parts")) {
             left.push(format!("the key {name:?}"));
         }

@@ -16,7 +16,8 @@ use kv_core::{
     backend::Clock,
     driver::{Deadline, Expect},
 };
-use std::{sync::Arc, sync::mpsc, thread, time::Duration};
+use queued::Standing;
+use std::{sync::Arc, sync::mpsc, time::Duration};
 
 /// A store whose time moves as it is told, and a client of its file's engine.
 struct Opened {
@@ -130,30 +131,28 @@ async fn a_write_whose_deadline_passes_in_the_queue_is_never_done() -> Result<()
 }
 
 const LONG: Duration = Duration::from_secs(60);
-const TTL: Duration = Duration::from_secs(1);
+const TTL: Duration = Duration::from_secs(4);
 const TEN: Duration = Duration::from_secs(10);
-
-/// Keeps the writer busy for this long, as a slow disk does.
-async fn slow(engine: Arc<Engine>, time: Duration) -> Result<()> {
-    let sleep = move |_: &mut Batch<'_>| {
-        thread::sleep(time);
-        Ok(Ok(()))
-    };
-    engine.write(Deadline::after(LONG), 0, sleep).await
-}
 
 #[tokio::test]
 async fn leases_and_locks_are_renewed_while_a_commit_takes_longer_than_they_live() -> Result<()> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = Config::new(folder.path().join("a.redb"));
-    let client = super::open(config.options()).await?;
-    let engine = client.engine()?.clone();
-    let kv = config.open().await?;
+    let store = opened().await?;
+    let kv = &store.kv;
     let lease = kv.lease(TTL).await?;
     kv.put("k", "v").lease(&lease).await?;
     let guard = kv.new_lock("l").ttl(TTL).acquire().await?;
-    slow(engine, TTL * 3).await?;
-    assert!(lease.is_held() && guard.is_held());
+    let standing = store.stand(0).await?;
+    for _ in 0..9 {
+        store.clock.advance(TTL / 3);
+        let renewed = async {
+            while lease.remaining().min(guard.remaining()) < TTL * 3 / 4 {
+                assert!(lease.is_held() && guard.is_held());
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, renewed).await.expect("both are renewed");
+    }
+    standing.end().await?;
     // The ends that were due meanwhile come with the next batch.
     kv.put("other", "v").await?;
     assert!(kv.exists("k").await? && kv.lock_holder("l").await?.is_some());
@@ -163,43 +162,41 @@ async fn leases_and_locks_are_renewed_while_a_commit_takes_longer_than_they_live
 
 #[tokio::test]
 async fn keys_of_a_lease_that_expired_are_gone_while_their_removal_waits_for_the_disk() -> Result<()> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = Config::new(folder.path().join("a.redb"));
-    let client = super::open(config.options()).await?;
-    let engine = client.engine()?.clone();
-    let kv = config.open().await?;
+    let store = opened().await?;
+    let kv = &store.kv;
     // The lease is of a client that is gone without a word: nobody renews it.
-    let lease = engine.next_id();
-    let long = Deadline::after(LONG);
-    engine.write(long, 0, move |batch| batch.grant_lease(lease, TTL).map(Ok)).await?;
-    let put = move |batch: &mut Batch<'_>| batch.put("k", "v".into(), Expect::Anything, Lives::Under(lease));
-    engine.write(long, 1, put).await?;
-    let busy = tokio::spawn(slow(engine, TTL * 3));
+    let lease = store.client.engine()?.next_id();
+    store.job(move |batch| batch.grant_lease(lease, TTL).map(Ok)).await?;
+    store.job(move |batch| batch.put("k", "v".into(), Expect::Anything, Lives::Under(lease))).await?;
+    let standing = store.stand(0).await?;
     assert!(kv.exists("k").await?);
-    tokio::time::sleep(TTL * 3 / 2).await;
+    store.clock.advance(TTL * 3 / 2);
     assert!(!kv.exists("k").await? && kv.get("k").await?.is_none() && kv.list("").await?.is_empty());
-    assert!(!busy.is_finished());
-    busy.await.expect("no panic")?;
+    standing.end().await?;
     assert!(!kv.exists("k").await?);
     kv.close().await
 }
 
 #[tokio::test]
 async fn a_lease_or_lock_lives_from_its_commit_on() -> Result<()> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = Config::new(folder.path().join("a.redb"));
-    let client = super::open(config.options()).await?;
-    let engine = client.engine()?.clone();
-    let kv = config.open().await?;
+    let store = opened().await?;
+    let kv = &store.kv;
     // While the first job is done the others queue, and are one batch.
-    let (first, lease, lock, last) = tokio::join!(
-        slow(engine.clone(), TTL / 2),
-        async { kv.lease(TTL).deadline(LONG).await },
-        async { kv.new_lock("l").ttl(TTL).deadline(LONG).acquire().await },
-        slow(engine.clone(), TTL * 2),
-    );
-    first.and(last)?;
-    let (lease, guard) = (lease?, lock?);
+    let first = store.stand(0).await?;
+    let lease = tokio::spawn(kv.lease(TTL).deadline(LONG).into_future());
+    let lock = tokio::spawn(kv.new_lock("l").ttl(TTL).deadline(LONG).acquire());
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    let mut last = Standing::new(store.client.engine()?, 0);
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    first.end().await?;
+    last.begun().await;
+    store.clock.advance(TTL * 2);
+    last.end().await?;
+    let (lease, guard) = (lease.await.expect("no panic")?, lock.await.expect("no panic")?);
     assert!(lease.is_held() && guard.is_held());
     kv.put("k", "v").lease(&lease).await?;
     assert!(guard.release().await? && lease.revoke().await?);

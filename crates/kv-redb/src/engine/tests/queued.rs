@@ -14,14 +14,14 @@ use tokio::sync::oneshot;
 const WHOLE: usize = 16 << 20;
 
 /// A job that stands still when it is run, until it is let go.
-struct Standing {
+pub(super) struct Standing {
     begun: oneshot::Receiver<()>,
     go_on: mpsc::Sender<()>,
     job: tokio::task::JoinHandle<Result<()>>,
 }
 
 impl Standing {
-    fn new(engine: &Arc<Engine>, size: usize) -> Self {
+    pub(super) fn new(engine: &Arc<Engine>, size: usize) -> Self {
         let (begins, begun) = oneshot::channel();
         let (go_on, wait) = mpsc::channel();
         let engine = engine.clone();
@@ -35,18 +35,18 @@ impl Standing {
     }
 
     /// Waits until the writer is in it.
-    async fn begun(&mut self) {
+    pub(super) async fn begun(&mut self) {
         (&mut self.begun).await.expect("it begins");
     }
 
-    async fn end(self) -> Result<()> {
+    pub(super) async fn end(self) -> Result<()> {
         drop(self.go_on);
         self.job.await.expect("no panic")
     }
 }
 
 impl Opened {
-    async fn stand(&self, size: usize) -> Result<Standing> {
+    pub(super) async fn stand(&self, size: usize) -> Result<Standing> {
         let mut standing = Standing::new(self.client.engine()?, size);
         standing.begun().await;
         Ok(standing)
