@@ -14,7 +14,7 @@ async fn main() -> Result<()> {
 
     let leader = kv.new_lock("leader").acquire().await?; // one holder, kept alive in the background
     kv.put("app/plan", "v2").fenced(&leader).await?; // refused by the store once another leads
-    kv.put("app/nodes/1", "up").ttl(Duration::from_secs(1)).await?; // gone by itself
+    kv.put("app/nodes/1", "up").ttl(Duration::from_secs(5)).await?; // gone by itself
 
     let mut changes = kv.watch_tree("app").await?; // what is there, then every change, outages included
     loop {

@@ -4,7 +4,7 @@ use kv_core::{Error, ErrorKind, Result};
 use std::{thread, time::Duration};
 use tokio::sync::oneshot;
 
-const TTL: Duration = Duration::from_millis(500);
+const TTL: Duration = Duration::from_secs(2);
 
 #[tokio::main]
 async fn main() -> Result<()> {

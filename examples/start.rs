@@ -14,7 +14,7 @@ async fn main() -> Result<()> {
     println!("{}: somebody wrote the key meanwhile", late.unwrap_err().kind());
 
     // A key with a TTL goes by itself.
-    kv.put("app/nodes/1", "up").ttl(Duration::from_millis(100)).await?;
+    kv.put("app/nodes/1", "up").ttl(Duration::from_secs(2)).await?;
 
     // A watch tells what is there, says `Synced`, and then tells every change.
     let mut changes = kv.watch_tree("app").await?;

@@ -3,7 +3,7 @@
 
 use crate::{
     Failure, OwnServer, Proxy, Server,
-    failover::{goes_on, soon, written},
+    failover::{PATIENT, goes_on, soon, written},
     own::start,
 };
 use kv_core::{ErrorKind, Health, Kv, Result, Version, driver::async_trait};
@@ -216,22 +216,22 @@ impl<M: Member> Cluster<M> {
             let key = format!("k{round}");
             // The member behind the proxy is asked first again.
             let kv = Self::open_at(&[proxy.address(), second, third]).await?;
-            kv.get("up").await?;
+            kv.get("up").deadline(PATIENT).await?;
             proxy.hold_answer_to(format!("{PREFIX}{key}"));
             let put = tokio::spawn(kv.put(&key, "ours").into_future());
             soon("the request", proxy.trapped()).await?;
             soon("its effect", async {
-                while other.get(&key).await?.is_none() {}
+                while other.get(&key).deadline(PATIENT).await?.is_none() {}
                 Ok::<_, kv_core::Error>(())
             })
             .await??;
-            let version = other.put(&key, "theirs").await?.version;
+            let version = other.put(&key, "theirs").deadline(PATIENT).await?.version;
             proxy.reset().await;
             let e = put.await?.err().ok_or("the answer was lost")?;
             assert_eq!(e.kind(), ErrorKind::OutcomeUnknown, "{e}");
             proxy.heal().await;
             // The next call goes elsewhere or comes through, and finds what the other wrote.
-            let found = kv.get(&key).await?.ok_or("it is there")?;
+            let found = kv.get(&key).deadline(PATIENT).await?.ok_or("it is there")?;
             assert_eq!((found.text(), found.version), (Some("theirs"), version));
             kv.close().await?;
         }
@@ -254,11 +254,11 @@ impl<M: Member> Cluster<M> {
     ) -> Result<(), Failure> {
         self.leader().await?;
         let kv = self.open(&[0]).await?;
-        let before = kv.put("k", "v").await?.version;
-        assert!(kv.exists("k").await?);
+        let before = kv.put("k", "v").deadline(PATIENT).await?.version;
+        assert!(kv.exists("k").deadline(PATIENT).await?);
         // The other two alone could have acknowledged the write.
         soon("the write on this member", async {
-            while kv.get("k").stale().await?.is_none() {}
+            while kv.get("k").stale().deadline(PATIENT).await?.is_none() {}
             Ok::<_, kv_core::Error>(())
         })
         .await??;
@@ -289,7 +289,7 @@ impl<M: Member> Cluster<M> {
 /// # Panics
 /// It found another version of the key `k`.
 pub async fn answers_stale_reads(kv: &Kv, version: Version) -> Result<(), Failure> {
-    let found = kv.get("k").stale().await?.ok_or("it is there")?;
+    let found = kv.get("k").stale().deadline(PATIENT).await?.ok_or("it is there")?;
     assert_eq!(found.version, version);
     Ok(())
 }

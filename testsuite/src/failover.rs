@@ -16,6 +16,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+/// The deadline of calls that begin or end a check: an election in between is not what it is about.
+pub(crate) const PATIENT: Duration = Duration::from_secs(30);
 /// The number of reads that are compared with what another client has written.
 const READS: u32 = 20;
 
@@ -120,12 +122,12 @@ pub async fn goes_on(
     let run = format!("run{}", RUNS.fetch_add(1, Ordering::Relaxed));
     let at = |name: &str| format!("{run}/{name}");
     let (kv, other) = (Box::pin(open()).await?, Box::pin(open()).await?);
-    let mut changes = Mirror::new(kv.watch_tree(&run).await?);
+    let mut changes = Mirror::new(answered(|| kv.watch_tree(&run)).await?);
     assert_eq!(changes.event().await?, WatchEvent::Synced);
     let ttl = Duration::from_secs(20);
-    let guard = kv.new_lock(at("l")).ttl(ttl).acquire().await?;
-    let lease = kv.lease(ttl).await?;
-    kv.put(at("leased"), "").lease(&lease).await?;
+    let guard = kv.new_lock(at("l")).ttl(ttl).deadline(PATIENT).acquire().await?;
+    let lease = kv.lease(ttl).deadline(PATIENT).await?;
+    kv.put(at("leased"), "").lease(&lease).deadline(PATIENT).await?;
     let mut waiting = tokio::spawn(kv.new_lock(at("l")).ttl(ttl).acquire());
     let mut writer = Writer::start(other.clone(), at("w/n"));
     writer.acknowledged(4).await?;

@@ -41,7 +41,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { at_once: 10, limit: Duration::from_secs(120), patience: Duration::from_secs(20) }
+        Self { at_once: 10, limit: Duration::from_secs(300), patience: Duration::from_secs(20) }
     }
 }
 

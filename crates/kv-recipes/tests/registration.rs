@@ -214,7 +214,7 @@ async fn a_lasting_refusal_ends_it_and_is_told() -> Result<()> {
 fn the_key_of_a_killed_process_goes_within_its_ttl() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (memory, killed, stays) = (Memory::new(), runtime(), runtime());
-    let me = Registration::new(&Kv::new(memory.clone()), KEY).ttl(Duration::from_millis(500));
+    let me = Registration::new(&Kv::new(memory.clone()), KEY).ttl(Duration::from_secs(5));
     let me = killed.block_on(me.register()).unwrap();
     drop(killed);
     assert!(matches!(me.state(), RegistrationState::Over(_)), "nobody keeps it: {:?}", me.state());

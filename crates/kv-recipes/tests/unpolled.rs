@@ -39,7 +39,7 @@ async fn both<T: Debug>(
 
 /// Waits for work that no other may hold up.
 async fn soon<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(Duration::from_secs(5), work).await.expect("it waits for no other")
+    tokio::time::timeout(Duration::from_secs(20), work).await.expect("it waits for no other")
 }
 
 #[tokio::test]
@@ -67,7 +67,7 @@ async fn what_a_leader_proclaims_and_whom_it_nominates() -> Result<()> {
     assert_eq!(election.leader().await?.expect("a leader").value, "two");
     let candidate = election.clone().candidate("other");
     let waits = tokio::spawn(async move { candidate.campaign().await });
-    let within = Duration::from_secs(1);
+    let within = Duration::from_secs(20);
     while !term.nominate("other", within).await? {}
     assert_eq!(
         both(&kv, term.nominate("other", within), term.nominate("other", within)).await?,
@@ -162,7 +162,7 @@ async fn a_candidate_with_the_greatest_priority() -> Result<()> {
         assert!(poll!(waits.as_mut()).is_pending(), "another leads");
         assert_eq!(soon(term.outranked()).await?, "best");
         // It answers the leader, and leads when its turn comes.
-        assert!(term.nominate("best", Duration::from_secs(5)).await?);
+        assert!(term.nominate("best", Duration::from_secs(20)).await?);
         let mut leaders = election.observe().await?;
         term.resign().await?;
         let leads = async {

@@ -116,7 +116,7 @@ async fn opened(t: Trial) -> Verdict {
 async fn holding(t: Trial) -> Verdict {
     filling(t, async |t, server, kv| {
         let c = t.capabilities();
-        let short = Duration::from_secs(3);
+        let short = Duration::from_secs(10);
         let lease = match &c.lease {
             Some(range) => Some(kv.lease(range.grant(range.least.max(short).min(range.greatest))?).await?),
             None => None,

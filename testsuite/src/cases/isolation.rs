@@ -252,7 +252,7 @@ async fn apart(t: &Trial, kv: &Kv, other: &Kv) -> Result<(), Failure> {
         still_held("the one's lock is held", &mine)?;
         same("who leads", kv.lock_holder("leader").await?.map(|h| h.token), Some(mine.token()))?;
         if let Some(holder) = &mut holder {
-            let more = timeout(QUIET, holder.watch().event()).await;
+            let more = timeout(QUIET, holder.change()).await;
             holds(format!("a release of the other's is not told; found {more:?}"), more.is_err())?;
         }
         holds("it was held until it was released", mine.release().await?)?;

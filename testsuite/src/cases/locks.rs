@@ -208,7 +208,7 @@ async fn same_handle(t: Trial) -> Verdict {
         let waited = kv.new_lock("l").acquire_within(Duration::from_millis(100)).await?;
         holds("a second acquisition on the same handle waits", waited.is_none())?;
         let mut second = pin!(kv.new_lock("l").acquire());
-        in_line(&kv, &mut second).await?;
+        in_line(&t, &kv, ("l", 1), &mut second).await?;
         let first = guard.token();
         guard.release().await?;
         let second = t.soon("the lock after its release", second).await??;
@@ -330,23 +330,39 @@ async fn fenced_when_closed(t: Trial) -> Verdict {
     .await
 }
 
-/// Has the acquisition come into line behind a holder: drives it for more round trips of its
-/// client than any backend needs to ask for a lock.
-pub(super) async fn in_line(
-    kv: &Kv,
-    waiting: &mut (impl Future<Output = kv_core::Result<Guard>> + Unpin),
-) -> Result<(), Failure> {
-    let round_trips = async {
+/// Waits until so many wait in line for the lock, which is held. Where the server does not tell who
+/// waits, this makes more round trips of the client than any backend needs to ask for a lock.
+pub(super) async fn waits_in_line(t: &Trial, kv: &Kv, name: &str, waiters: u64) -> Result<(), Failure> {
+    let coming = async {
+        while kv.capabilities().lock.as_ref().is_some_and(|locking| locking.lists) {
+            let listed = kv.locks("").deadline(t.patience()).await?;
+            match listed.iter().find(|lock| lock.name.as_str() == name).map(|lock| lock.waiters) {
+                Some(None) => break,
+                Some(Some(now)) if now >= waiters => return Ok(()),
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
         for _ in 0..20 {
-            kv.lock_holder("l").await?;
+            kv.lock_holder(name).deadline(t.patience()).await?;
             tokio::task::yield_now().await;
         }
         Ok::<_, Failure>(())
     };
+    t.soon(&format!("{waiters} to wait in line for the lock {name:?}"), coming).await?
+}
+
+/// Has the acquisition come into line behind a holder, as the one at this place, and drives it
+/// until then.
+pub(super) async fn in_line(
+    t: &Trial,
+    kv: &Kv,
+    (name, place): (&str, u64),
+    waiting: &mut (impl Future<Output = kv_core::Result<Guard>> + Unpin),
+) -> Result<(), Failure> {
     tokio::select! {
         biased;
         got = waiting => Err(format!("a lock that is held was got: {got:?}").into()),
-        done = round_trips => done,
+        waits = waits_in_line(t, kv, name, place) => waits,
     }
 }
 
@@ -370,10 +386,10 @@ async fn fair_order(t: Trial) -> Verdict {
         let guard = take(&t, &kv, "l").await?;
         type Waiting = BoxFuture<'static, kv_core::Result<(usize, Guard)>>;
         let mut waiting: FuturesUnordered<Waiting> = FuturesUnordered::new();
-        for n in 0..6 {
+        for (n, place) in (0..6).zip(1..) {
             let kv = &clients[n % 3];
             let mut acquire = kv.new_lock("l").acquire().boxed();
-            in_line(kv, &mut acquire).await?;
+            in_line(&t, kv, ("l", place), &mut acquire).await?;
             waiting.push(acquire.map(move |got| got.map(|guard| (n, guard))).boxed());
         }
         guard.release().await?;
@@ -402,10 +418,10 @@ async fn one_woken(t: Trial) -> Verdict {
         let ttl = lock_ttl(&t, Duration::from_secs(60));
         let mut guard = t.soon("the lock", kv.new_lock("l").ttl(ttl).acquire()).await??;
         let (mut line, mut proxies) = (Vec::new(), Vec::new());
-        for _ in 0..2 * ROUNDS + LAST {
+        for place in (1..).take(2 * ROUNDS + LAST) {
             let (kv, proxy) = t.open_behind_proxy().await.ok_or("a client behind a proxy")??;
             let mut acquire = kv.new_lock("l").ttl(ttl).acquire().boxed();
-            in_line(&kv, &mut acquire).await?;
+            in_line(&t, &kv, ("l", place), &mut acquire).await?;
             // Each wait goes on in a task of its own, as waits in programs do.
             line.push((kv, tokio::spawn(acquire)));
             proxies.push(proxy);
@@ -445,7 +461,7 @@ async fn fair_try(t: Trial) -> Verdict {
         for _ in 0..5 {
             let guard = take(&t, &kv, "l").await?;
             let mut waiting = waiter.new_lock("l").acquire().boxed();
-            in_line(&waiter, &mut waiting).await?;
+            in_line(&t, &waiter, ("l", 1), &mut waiting).await?;
             guard.release().await?;
             let tried = third.new_lock("l").try_acquire().await?;
             holds("a try after a release gives nothing while another waits", tried.is_none())?;

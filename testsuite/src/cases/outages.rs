@@ -2,6 +2,7 @@
 
 mod calls;
 mod ends;
+mod frozen;
 mod holding;
 mod intermediary;
 mod restored;
@@ -52,8 +53,8 @@ cases! {
     "watch.gapless/restart" (alone): "what happened around a restart of the server is told" => watching::gapless_restart,
     "watch.gapless/restored" (alone): "on a server that was restored from an older copy a watch comes to what is there, and tells what is written then" => restored::restored,
     "watch.order/outage": "after an outage only what differs is told, then `Synced`" => watching::order_after_outage,
-    "lock.known_loss/frozen": "over a frozen link `is_held()` is true as long as it may be, and false from then on" => holding::frozen_moment,
-    "lock.known_loss/told": "`lost()` is ready within 250 ms of the loss" => holding::frozen_told,
+    "lock.known_loss/frozen": "over a frozen link `is_held()` is true as long as it may be, and false from then on" => frozen::moment,
+    "lock.known_loss/told": "`lost()` is ready within 250 ms of the loss" => frozen::told,
     "lock.known_loss/one-failure": "a renewal that fails is no loss: it is retried" => holding::one_failure,
     "lock.known_loss/release": "a release after the loss says that it was not held" => holding::late_release,
     "lock.exclusive/cut-off": "another gets the lock of a holder who is cut off only when that one knows" => holding::exclusive_cut_off,

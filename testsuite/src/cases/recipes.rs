@@ -23,6 +23,7 @@ use crate::{
     Ended, Failure, Proxy, Trial, Verdict,
     another::Process,
     check::{holds, refused, same},
+    lateness::Stopwatch,
 };
 use futures::future::BoxFuture;
 use holding::{LockAll, Reader, Semaphore, Writer};
@@ -176,6 +177,8 @@ async fn lacking<T: Debug>(
 const SLACK: Duration = Duration::from_secs(2);
 /// The deadline of single requests over a link that is cut.
 const EACH: Duration = Duration::from_secs(2);
+/// A TTL whose end a case waits for. Who is woken two seconds late loses nothing within it.
+const LIFE: Duration = Duration::from_secs(5);
 /// A TTL that nothing of a case waits for.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -208,10 +211,9 @@ async fn in_time<T>(
     what: &str,
     coming: impl Future<Output = T>,
 ) -> Result<T, Failure> {
-    let began = Instant::now();
+    let watch = Stopwatch::start();
     let came = t.within(most + t.patience(), what, coming).await?;
-    let took = began.elapsed();
-    holds(format!("{what} comes within {most:?}; it took {took:?}"), took <= most)?;
+    watch.took().at_most(what, most)?;
     Ok(came)
 }
 
@@ -295,10 +297,9 @@ async fn fails_in_time<T: Debug>(
     what: &str,
     call: impl Future<Output = Result<T>>,
 ) -> Result<Error, Failure> {
-    let began = Instant::now();
+    let watch = Stopwatch::start();
     let ended = t.within(within + t.patience(), what, call).await?;
-    let took = began.elapsed();
-    holds(format!("{what} ends within {within:?}; it took {took:?}"), took <= within + SLACK / 4)?;
+    watch.took().at_most(&format!("the end of {what}, which has {within:?},"), within + SLACK)?;
     let Err(e) = ended else { return Err(format!("{what} has the answer {ended:?}").into()) };
     let expected = [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::OutcomeUnknown];
     holds(format!("the error says that there is an outage; found {e:?}"), expected.contains(&e.kind()))?;

@@ -35,12 +35,16 @@ fn servers() -> Vec<(Server, &'static str, &'static [&'static str])> {
     here.chain(there).collect()
 }
 
+/// Returns the options of a run on a server with a fault: what is broken is waited for in vain. No
+/// case takes as long as the limit by itself.
+fn in_vain() -> Options {
+    Options::default().patience(Duration::from_secs(3)).limit(Duration::from_secs(60))
+}
+
 /// Runs these cases on this server.
-fn on(server: Server, cases: &[Case]) -> Result<Vec<(&'static str, Outcome)>, Failed> {
+fn on(server: Server, cases: &[Case], options: &Options) -> Result<Vec<(&'static str, Outcome)>, Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    // A broken promise is waited for in vain; a kept one takes no time here.
-    let options = Options::default().patience(Duration::from_secs(3)).limit(Duration::from_secs(20));
-    let report = runtime.block_on(async { run(server.start().await, cases, &options).await })?;
+    let report = runtime.block_on(async { run(server.start().await, cases, options).await })?;
     runtime.shutdown_background();
     Ok(report.results.into_iter().map(|(case, outcome)| (case.name, outcome)).collect())
 }
@@ -51,7 +55,7 @@ fn proves(server: Server, names: &'static [&'static str]) -> Result<(), Failed> 
     if named.is_empty() || named.len() != names.len() {
         return Err(format!("names cases that are not there: {names:?}").into());
     }
-    for (case, outcome) in on(server, &named)? {
+    for (case, outcome) in on(server, &named, &in_vain())? {
         if !matches!(outcome, Outcome::Broken(_)) {
             return Err(format!("{case} did not notice: {outcome:?}").into());
         }
@@ -64,7 +68,7 @@ fn control(server: Server) -> Result<(), Failed> {
     let alike = |other: Server| matches!(other, Server::Here(_)) == matches!(server, Server::Here(_));
     let proven = |case: &Case| servers().iter().any(|(s, _, names)| alike(*s) && names.contains(&case.name));
     let named: Vec<Case> = cases::all().into_iter().filter(proven).collect();
-    for (case, outcome) in on(server, &named)? {
+    for (case, outcome) in on(server, &named, &Options::default())? {
         // A store cannot break what it does not declare; the fault is to declare it.
         let undeclared = case == "list/one-moment" && matches!(outcome, Outcome::Ignored(_));
         if outcome != Outcome::Kept && !undeclared {
@@ -109,7 +113,7 @@ fn complete() -> Result<(), Failed> {
 fn discover(arguments: &Arguments) {
     let wanted = |server: Server| arguments.filter.as_ref().is_none_or(|f| server.name().contains(f));
     for (server, ..) in servers().into_iter().filter(|(server, ..)| wanted(*server)) {
-        match on(server, &cases::all()) {
+        match on(server, &cases::all(), &in_vain()) {
             Ok(results) => {
                 let red =
                     results.iter().filter(|(_, o)| matches!(o, Outcome::Broken(_))).map(|(name, _)| *name);

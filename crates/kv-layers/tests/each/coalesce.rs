@@ -178,10 +178,8 @@ async fn an_outage_below_is_told_to_all_by_what_differs_and_synced() -> Result<(
         while watch.event().await? != WatchEvent::Synced {}
         watches.push(watch);
     }
-    for watch in &mut watches {
-        // Asked for the next event, a reader joins the shared watch.
-        let more = timeout(Duration::from_millis(100), watch.event()).await;
-        assert!(more.is_err(), "{more:?}");
+    for (watch, open) in watches.iter_mut().zip((1..=5).rev()) {
+        joins(watch, &below, 6, open).await;
     }
     until_open(&below, 1).await;
     faults.cut_watches();
@@ -203,11 +201,27 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// Reads what is there, and waits for more for long enough to join the shared watch.
-async fn joined(watch: &mut Watch) {
+/// Asks for the next event, by which a reader joins the shared watch, until so many watches were begun
+/// below, and no more than so many are open: those of the other readers, and the shared one.
+async fn joins(watch: &mut Watch, below: &Below, begun: usize, open: usize) {
+    let joins = async {
+        while below.begun() < begun || below.open() > open {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        more = watch.event() => panic!("there is no more: {more:?}"),
+        joined = timeout(Duration::from_secs(20), joins) => {
+            assert!(joined.is_ok(), "{} of {} are open below", below.open(), below.begun());
+        }
+    }
+}
+
+/// Reads what is there, and joins the shared watch as the only reader, for which this makes so many
+/// that were begun below.
+async fn joined(watch: &mut Watch, below: &Below, begun: usize) {
     while watch.event().await.expect("an event") != WatchEvent::Synced {}
-    let more = timeout(Duration::from_millis(100), watch.event()).await;
-    assert!(more.is_err(), "{more:?}");
+    joins(watch, below, begun, 1).await;
 }
 
 /// Reads until this key is put.
@@ -230,7 +244,7 @@ fn readers_go_on_elsewhere_while_the_runtime_of_the_first_stands_still() {
     let (store, kv, below) = first.block_on(coalesced()).expect("a store");
     let mut theirs = first.block_on(async {
         let mut watch = kv.watch_tree("d").await.expect("a watch");
-        joined(&mut watch).await;
+        joined(&mut watch, &below, 2).await;
         watch
     });
     assert_eq!(below.open(), 1);
@@ -260,14 +274,14 @@ fn readers_outlive_the_runtime_of_the_first() {
     let (store, kv, below) = first.block_on(coalesced()).expect("a store");
     let mut theirs = first.block_on(async {
         let mut watch = kv.watch_tree("d").await.expect("a watch");
-        joined(&mut watch).await;
+        joined(&mut watch, &below, 2).await;
         watch
     });
     assert_eq!(below.open(), 1);
     drop(first);
     second.block_on(async {
         let mut ours = kv.watch_tree("d").await.expect("a watch");
-        joined(&mut ours).await;
+        joined(&mut ours, &below, 4).await;
         store.put("d/a", "1").await.expect("a put");
         for watch in [&mut ours, &mut theirs] {
             told(watch, "d/a").await;

@@ -6,11 +6,15 @@ use crate::{
     Ended, Failure, Trial, Verdict,
     cases::locks::{in_line, lock_ttl},
     check::{holds, same, still_held},
+    lateness::Stopwatch,
 };
 use futures::FutureExt;
 use kv_core::{Guard, Kv, Lease};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::runtime::Builder;
+
+/// The TTL of what is left on the server. A runtime that is woken two seconds late loses nothing within it.
+const TTL: Duration = Duration::from_secs(6);
 
 /// Returns the kinds of runtimes: one ends before it has begun what a drop leaves to it, the other
 /// in the middle of it.
@@ -41,16 +45,16 @@ async fn leased(kv: &Kv, ttl: Duration) -> Result<Lease, Failure> {
 /// Drops a lock that is held, a wait in line for another one, and a lease, at the end of their
 /// runtime.
 async fn drop_all(t: Trial, kv: Kv) -> Result<(), Failure> {
-    let lease = match lease_ttl(&t, Duration::from_secs(4)) {
+    let lease = match lease_ttl(&t, TTL) {
         Some((ttl, _)) => Some(leased(&kv, ttl).await?),
         None => None,
     };
     let mut locks = None;
     if t.capabilities().lock.is_some() {
-        let ttl = lock_ttl(&t, Duration::from_secs(4));
+        let ttl = lock_ttl(&t, TTL);
         let guard = t.soon("a free lock", kv.new_lock("held").ttl(ttl).acquire()).await??;
         let mut waiting = kv.new_lock("waited").ttl(ttl).acquire().boxed();
-        in_line(&kv, &mut waiting).await?;
+        in_line(&t, &kv, ("waited", 1), &mut waiting).await?;
         locks = Some((guard, waiting));
     }
     drop((lease, locks));
@@ -59,27 +63,25 @@ async fn drop_all(t: Trial, kv: Kv) -> Result<(), Failure> {
 
 /// Checks that this client gets the lock of a runtime that ended at that moment, in time, and gives
 /// it back.
-async fn comes(t: &Trial, kv: &Kv, name: &str, ended: Instant) -> Result<(), Failure> {
+async fn comes(t: &Trial, kv: &Kv, name: &str, ended: &Stopwatch) -> Result<(), Failure> {
     let Some(locking) = &t.capabilities().lock else { return Ok(()) };
-    let ttl = lock_ttl(t, Duration::from_secs(4));
+    let ttl = lock_ttl(t, TTL);
     // One second is for this machine to run the waiter whose turn it is.
     let most = ttl + locking.ttl.lateness(ttl) + Duration::from_secs(1);
     let what = format!("the lock {name:?}, of which nobody is left");
     let guard: Guard = t.within(most + t.patience(), &what, kv.new_lock(name).ttl(ttl).acquire()).await??;
-    let took = ended.elapsed();
-    holds(format!("{what}, comes within {most:?}; it took {took:?}"), took <= most)?;
+    ended.took().at_most(&what, most)?;
     holds("it was held until it was released", guard.release().await?)
 }
 
 /// Checks that the key of the lease of a runtime that ended at that moment goes in time.
-async fn goes(t: &Trial, kv: &Kv, ended: Instant) -> Result<(), Failure> {
-    let Some((ttl, late)) = lease_ttl(t, Duration::from_secs(4)) else { return Ok(()) };
+async fn goes(t: &Trial, kv: &Kv, ended: &Stopwatch) -> Result<(), Failure> {
+    let Some((ttl, late)) = lease_ttl(t, TTL) else { return Ok(()) };
     let most = ttl + late + Duration::from_secs(1);
-    let what = "the key of a lease of which nobody is left to go";
+    let what = "the end of the key of a lease of which nobody is left";
     let gone = || async { Ok(!kv.exists("member").await?) };
     t.until_within(most + t.patience(), what, gone).await?;
-    let took = ended.elapsed();
-    holds(format!("{what} takes at most {most:?}; it took {took:?}"), took <= most)
+    ended.took().at_most(what, most)
 }
 
 pub(super) async fn dropped(t: Trial) -> Verdict {
@@ -88,7 +90,7 @@ pub(super) async fn dropped(t: Trial) -> Verdict {
         return Ended::ignored("nothing is held: no leases, no locks");
     }
     let (kv, other) = (t.open().await?, t.open().await?);
-    let ttl = lock_ttl(&t, Duration::from_secs(4));
+    let ttl = lock_ttl(&t, TTL);
     // It lives all the while, in the runtime that goes on, and with it whatever it shares with the
     // locks of other runtimes.
     let stays = match has_locks {
@@ -103,14 +105,14 @@ pub(super) async fn dropped(t: Trial) -> Verdict {
         };
         let (there, dropping) = (t.clone(), kv.clone());
         in_a_runtime_of(kind, move || drop_all(there, dropping)).await?;
-        let ended = Instant::now();
+        let ended = Stopwatch::start();
         if let Some(theirs) = theirs {
             holds("who else holds a lock keeps it", theirs.release().await?)?;
         }
         tokio::try_join!(
-            comes(&t, next, "held", ended),
-            comes(&t, next, "waited", ended),
-            goes(&t, &other, ended)
+            comes(&t, next, "held", &ended),
+            comes(&t, next, "waited", &ended),
+            goes(&t, &other, &ended)
         )?;
     }
     if let Some(stays) = stays {

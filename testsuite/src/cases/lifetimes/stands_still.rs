@@ -115,7 +115,7 @@ async fn opened(t: Trial) -> Result<Left, Failure> {
     let mut waits = None;
     if t.capabilities().lock.is_some() {
         let mut waiting = kv.new_lock("waited").ttl(ttl_of(&t)).acquire().boxed();
-        in_line(&kv, &mut waiting).await?;
+        in_line(&t, &kv, ("waited", 1), &mut waiting).await?;
         waits = Some(tokio::spawn(waiting).abort_handle());
     }
     leave_calls(&kv).await;

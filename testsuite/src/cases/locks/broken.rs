@@ -43,7 +43,7 @@ pub(super) async fn token(t: Trial) -> Verdict {
 
         let next = operator.new_lock("l").try_acquire().await?.ok_or("a lock that was broken is free")?;
         let mut waiting = kv.new_lock("l").acquire().boxed();
-        in_line(&kv, &mut waiting).await?;
+        in_line(&t, &kv, ("l", 1), &mut waiting).await?;
         holds("the next holder's lock is broken", operator.break_lock("l").token(next.token()).await?)?;
         let what = "the waiter to get a lock that was broken";
         let last = t.within(Deadline::DEFAULT, what, waiting).await??;
@@ -84,7 +84,7 @@ pub(super) async fn other(t: Trial) -> Verdict {
 
 pub(super) async fn lost(t: Trial) -> Verdict {
     breaking(t, async |t, kv| {
-        let (operator, ttl) = (t.open().await?, lock_ttl(&t, Duration::from_secs(1)));
+        let (operator, ttl) = (t.open().await?, lock_ttl(&t, Duration::from_secs(10)));
         let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
         let fence = guard.fence().clone();
         holds("the lock is broken", operator.break_lock("l").token(guard.token()).await?)?;

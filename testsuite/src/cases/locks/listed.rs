@@ -80,8 +80,8 @@ pub(super) async fn waiters(t: Trial) -> Verdict {
     }
     same("those who wait for a lock that nobody waits for", in_line_now().await?, Some(0))?;
     let (mut first, mut second) = (other.new_lock("l").acquire().boxed(), kv.new_lock("l").acquire().boxed());
-    in_line(&other, &mut first).await?;
-    in_line(&kv, &mut second).await?;
+    in_line(&t, &other, ("l", 1), &mut first).await?;
+    in_line(&t, &kv, ("l", 2), &mut second).await?;
     same("those who wait for a lock that two wait for", in_line_now().await?, Some(2))?;
     drop(first);
     let is_left = || async { Ok(kv.locks("").await?.first().and_then(|lock| lock.waiters) == Some(1)) };

@@ -8,6 +8,7 @@ use crate::{
         updates::{count, only_plain},
     },
     check::{holds, same},
+    lateness::Stopwatch,
 };
 use kv_core::{
     Entry, Key, Outcome, Written,
@@ -433,7 +434,7 @@ pub(super) async fn frozen_close(t: Trial) -> Verdict {
         let Linked { kv, proxy, .. } = &link;
         let guard = match &t.capabilities().lock {
             // A lock that could not be given back ends by its TTL.
-            Some(_) => Some(kv.new_lock("l").ttl(lock_ttl(&t, Duration::from_secs(1))).acquire().await?),
+            Some(_) => Some(kv.new_lock("l").ttl(lock_ttl(&t, Duration::from_secs(10))).acquire().await?),
             None => None,
         };
         let _watch = match t.capabilities().watch {
@@ -444,7 +445,9 @@ pub(super) async fn frozen_close(t: Trial) -> Verdict {
         // Giving back and ending the connections have the deadline each.
         let most = DEADLINE * 2 + SLACK;
         // It depends on the server whether `close` says that something failed.
-        let closed = t.within(most, "`close` over a frozen link", kv.close()).await?;
+        let (watch, what) = (Stopwatch::start(), "the end of `close` over a frozen link");
+        let closed = t.within(most + t.patience(), what, kv.close()).await?;
+        watch.took().at_most(what, most)?;
         t.note(format!("`close` gave {closed:?}"));
         holds("no lock is held after `close`", !guard.is_some_and(|guard| guard.is_held()))
     })

@@ -7,9 +7,11 @@ use tokio::task::JoinSet;
 
 /// The longest time from a request that gives back to its effect. A request without an effect by
 /// then was a read, which some backends make first.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(5);
+/// The time that a backend has to ask again, if it does.
+const AGAIN: Duration = Duration::from_secs(1);
 /// A deadline that is longer than the link is away.
-const LONG: Duration = Duration::from_secs(6);
+const LONG: Duration = Duration::from_secs(20);
 
 /// Has the server do the release or revocation, and loses its answer, and those of repeats,
 /// `losses` in all. Returns what the client says.
@@ -46,7 +48,7 @@ async fn lose(
         proxy.hold_next_answer();
         proxy.reset().await;
         // It depends on the backend whether anything is asked again.
-        let _ = tokio::time::timeout(LOOK, proxy.trapped()).await;
+        let _ = tokio::time::timeout(AGAIN, proxy.trapped()).await;
     }
     proxy.reset().await;
     proxy.heal().await;

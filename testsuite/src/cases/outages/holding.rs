@@ -2,15 +2,16 @@
 
 use super::*;
 use crate::{
-    cases::locks::{lock_ttl, take},
+    cases::locks::{lock_ttl, take, waits_in_line},
     check::{holds, refused, same, still_held},
+    lateness::{Stopwatch, Took},
 };
 use kv_core::{Guard, TtlRange, driver::Deadline};
 use std::time::Instant;
 use tokio::task::JoinSet;
 
 /// Runs the case where there are locks, and a network.
-async fn locked<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
+pub(super) async fn locked<F>(t: Trial, case: impl FnOnce(Trial, Linked) -> F) -> Verdict
 where
     F: Future<Output = Result<(), Failure>>,
 {
@@ -24,78 +25,22 @@ fn locks_late(t: &Trial, ttl: Duration) -> Duration {
     t.capabilities().lock.as_ref().map_or(ttl, |locking| locking.ttl.lateness(ttl))
 }
 
-/// The times after which a holder whose link was frozen knew of its loss, counted from the freeze.
-struct Loss {
-    ttl: Duration,
-    /// The time until `is_held()` was false.
-    seen: Duration,
-    /// The time until `lost()` was ready.
-    told: Duration,
-}
-
-async fn frozen(t: &Trial, link: &Linked) -> Result<Loss, Failure> {
-    let ttl = lock_ttl(t, Duration::from_secs(2));
-    let guard = link.kv.new_lock("l").ttl(ttl).acquire().await?;
-    link.proxy.freeze();
-    let frozen = Instant::now();
-    let lost = guard.lost();
-    let seen = async {
-        while guard.is_held() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        frozen.elapsed()
-    };
-    let told = async {
-        lost.await;
-        frozen.elapsed()
-    };
-    let both = futures::future::join(seen, told);
-    let (seen, told) = t.within(ttl + t.patience(), "the loss of a lock over a frozen link", both).await?;
-    Ok(Loss { ttl, seen, told })
-}
-
-pub(super) async fn frozen_moment(t: Trial) -> Verdict {
-    locked(t, async |t, link| {
-        let Loss { ttl, seen, .. } = frozen(&t, &link).await?;
-        // The life counts from the start of the last renewal, which was a third of the TTL before
-        // the freeze at most, but for a busy machine.
-        let (life, last) = (ttl - ttl / 10, ttl / 3);
-        let busy = Duration::from_millis(300);
-        let range = life.saturating_sub(last + busy)..=life + busy;
-        holds(
-            format!("a lock of {ttl:?} is lost within {range:?} of a freeze; it was after {seen:?}"),
-            range.contains(&seen),
-        )
-    })
-    .await
-}
-
-pub(super) async fn frozen_told(t: Trial) -> Verdict {
-    locked(t, async |t, link| {
-        let Loss { seen, told, .. } = frozen(&t, &link).await?;
-        let late = told.saturating_sub(seen);
-        let most = Duration::from_millis(250 + 100);
-        holds(format!("`lost()` is ready within 250 ms of the loss; it took {late:?}"), late <= most)
-    })
-    .await
-}
-
-/// Cuts the link for half of the TTL, right after a renewal or something else of this client was
-/// answered: the next renewal fails, and the one after it has time.
+/// Cuts the link for two fifths of the TTL, right after a renewal or something else of this client
+/// was answered: the next renewal fails, and the one after it has time.
 async fn short_cut(t: &Trial, proxy: &Proxy, ttl: Duration) -> Result<(), Failure> {
     let before = proxy.traffic().to_client;
     t.within(ttl + t.patience(), "the answer to a renewal", proxy.answered_beyond(before)).await?;
     proxy.cut().await;
     // A renewal falls due after a third of the TTL, on a busy machine a little later.
-    tokio::time::sleep(ttl.mul_f64(0.5)).await;
+    tokio::time::sleep(ttl.mul_f64(0.4)).await;
     proxy.heal().await;
     Ok(())
 }
 
 pub(super) async fn one_failure(t: Trial) -> Verdict {
     locked(t, async |t, link| {
-        let ttl = lock_ttl(&t, Duration::from_secs(4));
-        let guard = link.kv.new_lock("l").ttl(ttl).acquire().await?;
+        let ttl = lock_ttl(&t, Duration::from_secs(12));
+        let guard = link.kv.new_lock("l").ttl(ttl).deadline(PATIENT).acquire().await?;
         let lost = guard.lost();
         let kept = async {
             short_cut(&t, &link.proxy, ttl).await?;
@@ -122,18 +67,19 @@ struct Replaced {
     both: bool,
     second: Guard,
     /// The time from the cut to the second's acquisition.
-    took: Duration,
+    took: Took,
 }
 
 async fn replaced(t: &Trial, link: &Linked) -> Result<Replaced, Failure> {
     let ttl = lock_ttl(t, Duration::from_millis(1500));
-    let first = link.kv.new_lock("l").ttl(ttl).acquire().await?;
-    let waiting = link.direct.new_lock("l").ttl(ttl).acquire();
+    let first = link.kv.new_lock("l").ttl(ttl).deadline(PATIENT).acquire().await?;
+    // The second one is held for the rest of the case.
+    let waiting = link.direct.new_lock("l").ttl(lock_ttl(t, Duration::from_secs(15))).acquire();
     link.proxy.cut().await;
-    let cut = Instant::now();
+    let cut = Stopwatch::start();
     let what = "the lock of a holder who was cut off";
     let second = t.within(ttl + locks_late(t, ttl) + t.patience(), what, waiting).await??;
-    let (both, took) = (first.is_held(), cut.elapsed());
+    let (both, took) = (first.is_held(), cut.took());
     Ok(Replaced { ttl, first, both, second, took })
 }
 
@@ -149,7 +95,7 @@ pub(super) async fn freed_cut_off(t: Trial) -> Verdict {
     locked(t, async |t, link| {
         let Replaced { ttl, took, .. } = replaced(&t, &link).await?;
         let most = ttl + locks_late(&t, ttl) + SLACK;
-        holds(format!("it is free within {most:?} of the cut; it took {took:?}"), took <= most)
+        took.at_most("the lock of a holder who was cut off", most)
     })
     .await
 }
@@ -157,7 +103,7 @@ pub(super) async fn freed_cut_off(t: Trial) -> Verdict {
 pub(super) async fn freed_when_lost(t: Trial) -> Verdict {
     locked(t, async |t, link| {
         let ttl = lock_ttl(&t, Duration::from_secs(2));
-        let guard = link.kv.new_lock("l").ttl(ttl).acquire().await?;
+        let guard = link.kv.new_lock("l").ttl(ttl).deadline(PATIENT).acquire().await?;
         let before = link.proxy.traffic().to_client;
         let renewed = link.proxy.answered_beyond(before);
         t.within(ttl + t.patience(), "the answer to a renewal", renewed).await?;
@@ -165,7 +111,7 @@ pub(super) async fn freed_when_lost(t: Trial) -> Verdict {
         t.within(ttl + t.patience(), "the loss of the lock", guard.lost()).await?;
         // The client must not go on to keep the lock alive on the server now.
         link.proxy.thaw();
-        let most = ttl + locks_late(&t, ttl) + SLACK;
+        let most = ttl + locks_late(&t, ttl) + t.patience();
         let second = link.direct.new_lock("l").ttl(ttl).acquire_within(most).await?;
         let second = second.ok_or_else(|| format!("not free within {most:?} of the loss"))?;
         holds("the token grows over a loss", second.token() > guard.token())
@@ -185,7 +131,7 @@ pub(super) async fn fenced_cut_off(t: Trial) -> Verdict {
         refused("a fenced put of a holder who was replaced", late, ErrorKind::LockLost)?;
         proxy.heal().await;
         t.until("reads to succeed again", || async { Ok(kv.get("d/a").await.is_ok()) }).await?;
-        let late = kv.put("d/a", "late").fenced(&first).await;
+        let late = kv.put("d/a", "late").fenced(&first).deadline(PATIENT).await;
         refused("the same when its link is whole again", late, ErrorKind::LockLost)?;
         direct.put("d/a", "now").fenced(&second).await?;
         same("what is written", direct.get("d/a").await?.as_ref().and_then(|e| e.text()), Some("now"))
@@ -213,13 +159,13 @@ pub(super) async fn exclusive_restart(t: Trial) -> Verdict {
     }
     served(t, async |t, server, kv| {
         let ttl = lock_ttl(&t, Duration::from_secs(2));
-        let guard = kv.new_lock("l").ttl(ttl).acquire().await?;
+        let guard = kv.new_lock("l").ttl(ttl).deadline(PATIENT).acquire().await?;
         server.stop().await;
         server.start().await;
         let other = t.open().await?;
         let began = Instant::now();
         // A lock that was lost meanwhile may be free as late as that of a holder that died.
-        let late = ttl + locks_late(&t, ttl) + SLACK;
+        let late = ttl + locks_late(&t, ttl) + t.patience();
         while began.elapsed() < if guard.is_held() { ttl + ttl / 4 } else { late } {
             let got = match other.new_lock("l").ttl(ttl).try_acquire().await {
                 Ok(got) => got,
@@ -264,9 +210,9 @@ pub(super) async fn token_restart(t: Trial) -> Verdict {
 pub(super) async fn lost_acquisition(t: Trial) -> Verdict {
     locked(t, async |t, link| {
         let Linked { kv, proxy, direct } = &link;
-        let ttl = lock_ttl(&t, Duration::from_secs(1));
+        let ttl = lock_ttl(&t, Duration::from_secs(10));
         // A client's first lock may need more requests, which do not count here.
-        kv.new_lock("warm").ttl(ttl).acquire().await?.release().await?;
+        kv.new_lock("warm").ttl(ttl).deadline(PATIENT).acquire().await?.release().await?;
         proxy.hold_answer_to("lost-lock");
         let mut waiting = JoinSet::new();
         waiting.spawn(kv.new_lock("lost-lock").ttl(ttl).acquire());
@@ -284,7 +230,11 @@ pub(super) async fn lost_acquisition(t: Trial) -> Verdict {
         }
         let (time, what) =
             (ttl + locks_late(&t, ttl) + SLACK, "the lock of an acquisition whose answer was lost");
-        t.within(time, what, direct.new_lock("lost-lock").ttl(ttl).acquire()).await??.release().await?;
+        let watch = Stopwatch::start();
+        let next = direct.new_lock("lost-lock").ttl(ttl).acquire();
+        let next = t.within(time + t.patience(), what, next).await??;
+        watch.took().at_most(what, time)?;
+        next.release().await?;
         Ok(())
     })
     .await
@@ -296,13 +246,10 @@ pub(super) async fn lost_place(t: Trial) -> Verdict {
         for _ in 0..3 {
             let guard = take(&t, direct, "l").await?;
             let mut waiting = JoinSet::new();
-            waiting.spawn(kv.new_lock("l").acquire());
-            for _ in 0..20 {
-                // By these round trips the waiter comes into line.
-                kv.lock_holder("l").await?;
-            }
+            waiting.spawn(kv.new_lock("l").deadline(Duration::from_secs(5)).acquire());
+            waits_in_line(&t, kv, "l", 1).await?;
             proxy.reset().await;
-            kv.clone().with_deadline(Duration::from_secs(5)).lock_holder("l").await?;
+            kv.lock_holder("l").deadline(PATIENT).await?;
             guard.release().await?;
             let got =
                 t.soon("a waiter whose connection was lost to get the lock", waiting.join_next()).await?;
@@ -324,7 +271,7 @@ where
 
 pub(super) async fn lease_short_cut(t: Trial) -> Verdict {
     leased(t, async |t, link, range| {
-        let ttl = range.grant(Duration::from_secs(4))?;
+        let ttl = range.grant(Duration::from_secs(12))?;
         let lease = link.kv.lease(ttl).deadline(PATIENT).await?;
         let version = link.kv.put("d/a", "").lease(&lease).deadline(PATIENT).await?.version;
         short_cut(&t, &link.proxy, ttl).await?;
@@ -420,21 +367,26 @@ pub(super) async fn ended_after_cut(t: Trial) -> Verdict {
 pub(super) async fn lease_cut_off(t: Trial) -> Verdict {
     leased(t, async |t, link, range| {
         let Linked { kv, proxy, direct } = &link;
-        let ttl = range.grant(Duration::from_secs(1))?;
+        let ttl = range.grant(Duration::from_secs(8))?;
         let lease = kv.lease(ttl).deadline(PATIENT).await?;
         kv.put("d/a", "").lease(&lease).deadline(PATIENT).await?;
         let lost = lease.lost();
         proxy.cut().await;
+        let watch = Stopwatch::start();
         let known = ttl - ttl / 10 + Duration::from_millis(250) + SLACK;
-        let lost = t.within(known, "the loss of a lease that is cut off", lost).await?;
+        let what = "the loss of a lease that is cut off";
+        let lost = t.within(known + t.patience(), what, lost).await?;
+        watch.took().at_most(what, known)?;
         same("the kind of the loss", lost.kind(), ErrorKind::LeaseLost)?;
         holds("a lease that was lost is not alive", !lease.is_held())?;
-        let goes = ttl + range.lateness(ttl) + SLACK;
-        t.until_within(goes, "the keys of a lost lease to go", || async { Ok(!direct.exists("d/a").await?) })
-            .await?;
+        let (goes, what) = (ttl + range.lateness(ttl) + SLACK, "the end of the keys of a lost lease");
+        let gone = || async { Ok(!direct.exists("d/a").await?) };
+        t.until_within(goes + t.patience(), what, gone).await?;
+        watch.took().at_most(what, goes)?;
         proxy.heal().await;
         t.until("reads to succeed again", || async { Ok(kv.get("d/a").await.is_ok()) }).await?;
-        refused("a put under a lost lease", kv.put("d/b", "").lease(&lease).await, ErrorKind::LeaseLost)?;
+        let late = kv.put("d/b", "").lease(&lease).deadline(PATIENT).await;
+        refused("a put under a lost lease", late, ErrorKind::LeaseLost)?;
         same("what is there of a lost lease", direct.list("d").await?, vec![])
     })
     .await

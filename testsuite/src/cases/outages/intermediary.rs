@@ -2,11 +2,18 @@
 
 use super::*;
 use crate::{
-    cases::{locks::lock_ttl, put_all, watches::Follower},
+    cases::{
+        locks::{lock_ttl, waits_in_line},
+        put_all,
+        watches::Follower,
+    },
     check::{holds, same, still_held},
 };
 use kv_core::{WatchEvent, Watching};
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
 
 /// Answers of intermediaries: a name for messages, the status, the content's type, the content.
 const ANSWERS: [(&str, &str, &str, &str); 6] = [
@@ -188,10 +195,11 @@ pub(super) async fn holding(t: Trial) -> Verdict {
             }
             // The next renewals, which are due after a third of the TTL, meet all of these
             // answers; then there is time for another renewal.
-            tokio::time::sleep(ttl.mul_f64(0.3)).await;
-            for theirs in some {
+            let began = Instant::now();
+            sleep_until(began + ttl.mul_f64(0.3)).await;
+            for (theirs, tenths) in some.iter().zip(4_u32..) {
                 answer(proxy, *theirs).await;
-                tokio::time::sleep(ttl.mul_f64(0.1)).await;
+                sleep_until(began + ttl / 10 * tenths).await;
                 let before = format!("behind {} before its time", theirs.0);
                 if let Some(guard) = &guard {
                     still_held(format!("a lock is held {before}"), guard)?;
@@ -202,7 +210,7 @@ pub(super) async fn holding(t: Trial) -> Verdict {
             }
             proxy.heal().await;
             // By then what is held would be lost, were it not renewed since.
-            tokio::time::sleep(ttl.mul_f64(0.4)).await;
+            sleep_until(began + ttl).await;
             if let Some(guard) = guard {
                 still_held(format!("a lock is renewed after {what}"), &guard)?;
                 let holder = direct.lock_holder("l").await?.map(|holder| holder.token);
@@ -232,10 +240,7 @@ pub(super) async fn waiting(t: Trial) -> Verdict {
         let guard = t.soon("a free lock", direct.new_lock("l").ttl(long).acquire()).await??;
         let mut waiting = JoinSet::new();
         waiting.spawn(lock.clone().acquire());
-        for _ in 0..20 {
-            // By these round trips the first waiter comes into line.
-            kv.lock_holder("l").deadline(PATIENT).await?;
-        }
+        waits_in_line(&t, kv, "l", 1).await?;
         for theirs in ANSWERS {
             answer(proxy, theirs).await;
             let what = theirs.0;

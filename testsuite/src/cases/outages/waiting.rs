@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cases::locks::lock_ttl,
+    cases::locks::{lock_ttl, waits_in_line},
     check::{holds, still_held},
 };
 use tokio::task::JoinSet;
@@ -18,10 +18,7 @@ pub(super) async fn outage(t: Trial) -> Verdict {
             let guard = t.soon("a free lock", holder.new_lock("l").ttl(long).acquire()).await??;
             let mut waiting = JoinSet::new();
             waiting.spawn(kv.new_lock("l").ttl(lock_ttl(&t, Duration::from_secs(10))).acquire());
-            for _ in 0..20 {
-                // By these round trips the waiter comes into line.
-                kv.lock_holder("l").deadline(PATIENT).await?;
-            }
+            waits_in_line(&t, &kv, "l", 1).await?;
             match away {
                 "hangs" => server.pause().await,
                 "is stopped" => server.stop().await,

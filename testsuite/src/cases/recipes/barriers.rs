@@ -195,7 +195,7 @@ pub(super) async fn paused(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (both_times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (both_times(&t, LIFE), Process::start()?, t.open().await?);
     let (inside, lost) = goes_in_with(&process, &t, &other, ttl).await?;
     let still = process.pause().await?;
     in_time(&t, most, "all others to be gone", inside.leave()).await??;
@@ -210,7 +210,7 @@ pub(super) async fn killed(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (both_times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (both_times(&t, LIFE), Process::start()?, t.open().await?);
     let (inside, _) = goes_in_with(&process, &t, &other, ttl).await?;
     process.kill().await?;
     in_time(&t, most, "all others to be gone", inside.leave()).await??;
@@ -232,7 +232,7 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let (ttl, most) = both_times(&t, EACH);
+        let (ttl, most) = both_times(&t, LIFE);
         let waits = enters(&kv.with_deadline(EACH), ttl);
         let there = || async { Ok(!direct.list("round/members").await?.is_empty()) };
         t.until("the first member to be there", there).await?;
@@ -271,7 +271,7 @@ pub(super) async fn answer_lost(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let ((ttl, most), kv) = (both_times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, most), kv) = (both_times(&t, LIFE), kv.with_deadline(EACH));
         // What names the member's own key writes it, or looks for it.
         let requests = (0..4).map(|answers| ("round", answers));
         for request in requests.chain((0..3).map(|answers| ("round/members/", answers))) {

@@ -17,7 +17,7 @@ async fn observers(t: &Trial, kv: &Kv) -> Result<Option<Leaders>, Failure> {
         return Ok(None);
     }
     Ok(Some(
-        t.soon("an observer of an election", candidate(kv, "sees", lock_times(t, EACH).0).observe())
+        t.soon("an observer of an election", candidate(kv, "sees", lock_times(t, LIFE).0).observe())
             .await??,
     ))
 }
@@ -37,7 +37,7 @@ pub(super) async fn paused(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (lock_times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (lock_times(&t, LIFE), Process::start()?, t.open().await?);
     let (tell, mut terms) = mpsc::unbounded_channel::<(u64, Fence)>();
     let (newest, is_over) = (Newest::default(), Arc::new(AtomicBool::new(false)));
     let leads = process.run({
@@ -103,7 +103,7 @@ pub(super) async fn killed(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (lock_times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (lock_times(&t, LIFE), Process::start()?, t.open().await?);
     let first = leads_in(&process, &t, ttl).await?;
     let mut leaders = observers(&t, &other).await?;
     sees(&t, &mut leaders, first).await?;
@@ -124,7 +124,7 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let ((ttl, most), kv) = (lock_times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, most), kv) = (lock_times(&t, LIFE), kv.with_deadline(EACH));
         let first = t.soon("an office that is free", candidate(&kv, "first", ttl).campaign()).await??;
         let mut leaders = observers(&t, &kv).await?;
         sees(&t, &mut leaders, first.number()).await?;
@@ -189,7 +189,7 @@ pub(super) async fn answer_lost(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let ((ttl, most), kv) = (lock_times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, most), kv) = (lock_times(&t, LIFE), kv.with_deadline(EACH));
         // The answer that is lost is that of the lock, or of what takes office: what writes there
         // comes behind a read.
         for (request, reads) in [("app/leader", 0), ("app/leader/leader", 0), ("app/leader/leader", 1)] {

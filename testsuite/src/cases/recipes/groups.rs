@@ -40,7 +40,7 @@ pub(super) async fn paused(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (times(&t, LIFE), Process::start()?, t.open().await?);
     let ((tell, told), (end, ended)) = (oneshot::channel(), oneshot::channel::<()>());
     let there = t.clone();
     let member = process.run(async move {
@@ -76,7 +76,7 @@ pub(super) async fn killed(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (times(&t, LIFE), Process::start()?, t.open().await?);
     let (tell, told) = oneshot::channel();
     let there = t.clone();
     process.run(async move {
@@ -100,7 +100,7 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let ((ttl, most), kv) = (times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, most), kv) = (times(&t, LIFE), kv.with_deadline(EACH));
         let far = t.soon("a member", join(&direct, "b", ttl)).await??;
         let near = t.soon("another member", join(&kv, "a", ttl)).await??;
         becomes(&t, t.patience(), far.service(), &["a", "b"]).await?;
@@ -108,7 +108,8 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         let gone = becomes(&t, most * 2, far.service(), &["b"]);
         in_time(&t, most, "the end of a member that is cut off", gone).await??;
         same("the group as who is cut off sees it", names(near.service()), ["a", "b"])?;
-        let state = near.state();
+        let known = near.until(|state| matches!(state, RegistrationState::Mending { .. }));
+        let state = t.soon("a member that is cut off to know it", known).await?;
         let is_known = matches!(state, RegistrationState::Mending { .. });
         holds(format!("a member that is cut off knows it; found {state:?}"), is_known)?;
         proxy.heal().await;

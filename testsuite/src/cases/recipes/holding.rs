@@ -174,7 +174,7 @@ pub(super) async fn paused<H: Holding>(t: Trial) -> Verdict {
     if let Some(ended) = cannot::<H>(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (both_times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (both_times(&t, LIFE), Process::start()?, t.open().await?);
     let ((tell, told), (wake, woken)) = (oneshot::channel(), oneshot::channel::<()>());
     let there = t.clone();
     let holder = process.run(async move {
@@ -208,7 +208,7 @@ pub(super) async fn killed<H: Holding>(t: Trial) -> Verdict {
     if let Some(ended) = cannot::<H>(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (both_times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (both_times(&t, LIFE), Process::start()?, t.open().await?);
     let (tell, told) = oneshot::channel();
     let there = t.clone();
     process.run(async move {
@@ -232,7 +232,7 @@ pub(super) async fn cut_off<H: Holding>(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let ((ttl, most), kv) = (both_times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, most), kv) = (both_times(&t, LIFE), kv.with_deadline(EACH));
         let first = t.soon("what is free", H::take(kv.clone(), ttl)).await??;
         let conditions = first.conditions();
         let waits = tokio::spawn(H::take_other(direct.clone(), ttl));
@@ -276,7 +276,7 @@ pub(super) async fn answer_lost<H: Holding>(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let ((ttl, most), kv) = (both_times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, most), kv) = (both_times(&t, LIFE), kv.with_deadline(EACH));
         for answers in 0..6 {
             let what = format!("what is free, with a lost answer behind {answers} others");
             let (within, taking) = (most + t.patience(), H::take(kv.clone(), ttl));

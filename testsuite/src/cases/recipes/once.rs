@@ -56,7 +56,7 @@ pub(super) async fn paused(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (lock_times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (lock_times(&t, LIFE), Process::start()?, t.open().await?);
     let ((began, begun), (wake, woken)) = (oneshot::channel(), oneshot::channel());
     let there = t.clone();
     let first = process.run(async move { begins(there.open().await?, ttl, began, woken).await });
@@ -76,7 +76,7 @@ pub(super) async fn killed(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (lock_times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (lock_times(&t, LIFE), Process::start()?, t.open().await?);
     let ((began, begun), (_wake, woken)) = (oneshot::channel(), oneshot::channel());
     let there = t.clone();
     process.run(async move { begins(there.open().await?, ttl, began, woken).await });
@@ -94,7 +94,7 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let ((ttl, most), kv) = (lock_times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, most), kv) = (lock_times(&t, LIFE), kv.with_deadline(EACH));
         let ((began, begun), (wake, woken)) = (oneshot::channel(), oneshot::channel());
         let first = tokio::spawn(begins(kv, ttl, began, woken));
         t.soon("the first one to run", begun).await??;
@@ -115,7 +115,7 @@ pub(super) async fn restart(t: Trial) -> Verdict {
         return Ok(ended);
     }
     served(t, async |t, server, kv| {
-        let ((ttl, _), kv) = (lock_times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, _), kv) = (lock_times(&t, LIFE), kv.with_deadline(EACH));
         same("when it happened", t.soon("the first one", migrate(&kv, ttl, "first")).await??, Ran::Now)?;
         server.kill().await;
         server.start().await;
@@ -133,7 +133,7 @@ pub(super) async fn answer_lost(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let ((ttl, most), kv) = (lock_times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, most), kv) = (lock_times(&t, Duration::from_secs(10)), kv.with_deadline(EACH));
         proxy.hold_answer_to("schema/a");
         let runs = tokio::spawn(async move { migrate(&kv, ttl, "first").await });
         t.soon("the request that writes to pass the proxy", proxy.trapped()).await?;

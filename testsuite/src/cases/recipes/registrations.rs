@@ -45,7 +45,7 @@ pub(super) async fn paused(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (times(&t, LIFE), Process::start()?, t.open().await?);
     let ((tell, told), (end, ended)) = (oneshot::channel(), oneshot::channel::<()>());
     let there = t.clone();
     let owner = process.run(async move {
@@ -82,7 +82,7 @@ pub(super) async fn killed(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (times(&t, LIFE), Process::start()?, t.open().await?);
     let (tell, told) = oneshot::channel();
     let there = t.clone();
     process.run(async move {
@@ -105,7 +105,7 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let ((ttl, most), kv) = (times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, most), kv) = (times(&t, LIFE), kv.with_deadline(EACH));
         let me = t.soon("a registration", register(&kv, "1", ttl)).await??;
         let near: Service<String> = t.soon("a service", Service::open(&kv, DIRECTORY)).await??;
         let far: Service<String> = t.soon("a service", Service::open(&direct, DIRECTORY)).await??;
@@ -114,7 +114,8 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         proxy.cut().await;
         in_time(&t, most, "the end of a registration that is cut off", becomes(&t, most * 2, &far, &[]))
             .await??;
-        let state = me.state();
+        let known = me.until(|state| matches!(state, RegistrationState::Mending { .. }));
+        let state = t.soon("a registration that is cut off to know it", known).await?;
         holds(
             format!("a registration that is cut off knows it; found {state:?}"),
             matches!(state, RegistrationState::Mending { .. }),

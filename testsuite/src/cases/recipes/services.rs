@@ -114,7 +114,8 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         let cut = Instant::now();
         let [a, _c] = change(&direct, ttl, instances).await?;
         same("the set of who is cut off", shown(&web), pairs(BEFORE))?;
-        holds("the age of the set grows", web.age() >= cut.elapsed())?;
+        let away = cut.elapsed();
+        holds("the age of the set grows", web.age() >= away)?;
         proxy.heal().await;
         catches_up(&t, &web).await?;
         t.soon("the set to be current", web.synced_now()).await??;

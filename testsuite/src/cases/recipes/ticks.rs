@@ -72,7 +72,7 @@ pub(super) async fn paused(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (lock_times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (lock_times(&t, LIFE), Process::start()?, t.open().await?);
     let (newest, (tell, mut told)) = (Newest::default(), mpsc::unbounded_channel());
     let (there, theirs) = (t.clone(), newest.clone());
     process.run(async move { hangs(there.open().await?, ttl, theirs, tell).await });
@@ -103,7 +103,7 @@ pub(super) async fn killed(t: Trial) -> Verdict {
     if let Some(ended) = cannot(&t).await? {
         return Ok(ended);
     }
-    let ((ttl, most), process, other) = (lock_times(&t, EACH), Process::start()?, t.open().await?);
+    let ((ttl, most), process, other) = (lock_times(&t, LIFE), Process::start()?, t.open().await?);
     let (tell, mut told) = mpsc::unbounded_channel();
     let there = t.clone();
     process.run(async move { hangs(there.open().await?, ttl, Newest::default(), tell).await });
@@ -121,7 +121,7 @@ pub(super) async fn cut_off(t: Trial) -> Verdict {
         return Ok(ended);
     }
     linked(t, async |t, Linked { kv, proxy, direct }| {
-        let ((ttl, most), kv) = (lock_times(&t, EACH), kv.with_deadline(EACH));
+        let ((ttl, most), kv) = (lock_times(&t, LIFE), kv.with_deadline(EACH));
         let (newest, (tell, mut told)) = (Newest::default(), mpsc::unbounded_channel());
         let hangs = tokio::spawn(hangs(kv, ttl, newest.clone(), tell));
         let first = next(&t, &mut told).await?;
@@ -146,7 +146,7 @@ pub(super) async fn restart(t: Trial) -> Verdict {
         return Ok(ended);
     }
     served(t, async |t, server, kv| {
-        let (ttl, _) = lock_times(&t, EACH);
+        let (ttl, _) = lock_times(&t, LIFE);
         let (part, mut ticks) = takes_part(kv.with_deadline(EACH), ttl);
         let first = next(&t, &mut ticks).await?;
         server.kill().await;
