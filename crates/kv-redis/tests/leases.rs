@@ -253,15 +253,19 @@ async fn what_comes_late_into_a_line_is_taken_out() -> Result<(), Failure> {
     let node = single("redis").await?;
     let kv = kv_redis::open(&format!("redis://{}/late/", node.address)).await?;
     let mut resp = node.resp().await?;
-    let guard = kv.new_lock("kept").ttl(Duration::from_secs(6)).acquire().await?;
+    let lock = |name: &str| kv.new_lock(name).ttl(Duration::from_secs(6)).acquire();
+    // The first contender of the session, which has left.
+    lock("l").await?.release().await?;
+    let guard = lock("kept").await?;
     let contender = resp.say("ZRANGE late/.kv/lock/kept 0 0").await?.list()[0].text();
     let session = contender.split(':').next().unwrap_or_default();
     // Writes what the script would have written, had the request been on its way for longer than
     // the mark of its end lasts.
-    let entry = format!("in {session}:fff");
+    assert_eq!(contender, format!("{session}:1"));
+    let entry = format!("in {session}:0");
     let name = format!("late/.kv/session/{session}");
     resp.ask(&[b"HSET", name.as_bytes(), entry.as_bytes(), b"5 l"]).await?;
-    resp.ask(&[b"ZADD", b"late/.kv/lock/l", b"5", format!("{session}:fff").as_bytes()]).await?;
+    resp.ask(&[b"ZADD", b"late/.kv/lock/l", b"5", format!("{session}:0").as_bytes()]).await?;
     assert!(kv.new_lock("l").try_acquire().await?.is_none());
     soon("the lock", kv.new_lock("l").acquire()).await??.release().await?;
     assert!(guard.release().await?);

@@ -26,6 +26,8 @@ async fn is_got_after_an_outage(kind: &str, has_line: bool) -> Result<(), Failur
     let other = kv.new_lock("other").ttl(TTL).acquire().await?;
     if has_line {
         assert!(kv.new_lock("l").ttl(TTL).acquire().await?.release().await?);
+        // A look at the place in the queue may be on its way still. Answers come in order.
+        kv.exists("settled").await?;
     }
     // The path of the contender in its queue.
     proxy.hold_answer_to(format!("{LINE}/"));
@@ -76,6 +78,8 @@ async fn a_contender_that_may_not_be_looked_for_is_left_later() -> Result<(), Fa
     let allow = async |rights| tool.set_acl(LINE, &[Acl::new(rights, AuthId::anyone())], None).await;
     let other = kv.new_lock("other").ttl(TTL).acquire().await?;
     assert!(kv.new_lock("l").ttl(TTL).acquire().await?.release().await?);
+    // A look at the place in the queue may be on its way still. Answers come in order.
+    kv.exists("settled").await?;
     proxy.hold_answer_to(format!("{LINE}/"));
     let asks = tokio::spawn(kv.new_lock("l").ttl(TTL).acquire());
     timeout(SOON, proxy.trapped()).await?;

@@ -61,7 +61,7 @@ mod others {
         began: u64,
     }
 
-    /// What the system says of a process.
+    /// The system's account of a process.
     #[derive(Debug, PartialEq, Eq)]
     struct Status {
         has_ended: bool,

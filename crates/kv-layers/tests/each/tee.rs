@@ -139,7 +139,7 @@ async fn locks_are_the_old_stores_and_fence_its_writes() -> Result<()> {
     Ok(())
 }
 
-/// Where each request takes its time, a large directory does not take that much for each key.
+/// Stores of which each request takes its time have a large directory in less than that for each key.
 #[tokio::test(start_paused = true)]
 async fn large_directories_are_copied_and_deleted_many_keys_at_a_time() -> Result<()> {
     let (old, new) = (kv_memory::open("memory://").await?, kv_memory::open("memory://").await?);

@@ -54,7 +54,9 @@ pub(super) async fn one_failure(t: Trial) -> Verdict {
         }
         still_held("a renewal that failed is no loss", &guard)?;
         let holder = link.direct.lock_holder("l").await?.map(|holder| holder.token);
-        same("the holder after a renewal that failed", holder, Some(guard.token()))
+        same("the holder after a renewal that failed", holder, Some(guard.token()))?;
+        // It is given back while there is a link, and does not stay for its TTL.
+        Ok(link.kv.clone().with_deadline(PATIENT).close().await?)
     })
     .await
 }
@@ -278,7 +280,8 @@ pub(super) async fn lease_short_cut(t: Trial) -> Verdict {
         tokio::time::sleep(ttl).await;
         still_held("a cut shorter than its TTL does not end a lease", &lease)?;
         let found = link.direct.get("d/a").await?.map(|entry| entry.version);
-        same("the version of a key of the lease", found, Some(version))
+        same("the version of a key of the lease", found, Some(version))?;
+        Ok(link.kv.clone().with_deadline(PATIENT).close().await?)
     })
     .await
 }
