@@ -30,7 +30,8 @@ impl Closing {
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        let is_new = |done: &mut Option<_>| done.is_none().then(|| *done = Some(Err(runtime_ended()))).is_some();
+        let is_new =
+            |done: &mut Option<_>| done.is_none().then(|| *done = Some(Err(runtime_ended()))).is_some();
         self.0.done.send_if_modified(is_new);
     }
 }
