@@ -101,20 +101,30 @@ impl Child {
         let number = Pid::from_child(&reaper);
         let reports = listen(control.try_clone().map_err(failed)?, reaper).map_err(failed)?;
         let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let (group, has_begun, is_asked, is_told, early) = (None, false, false, false, Vec::new());
-        Ok(Self {
+        Ok(Self::new(name, control, reports, number, terminal))
+    }
+
+    /// Makes the child of this reaper, of which nothing is told yet.
+    fn new(
+        name: String,
+        control: UnixStream,
+        reports: UnboundedReceiver<Report>,
+        reaper: Pid,
+        terminal: Option<Terminal>,
+    ) -> Self {
+        Self {
             name,
             control,
             reports,
-            reaper: number,
-            group,
-            has_begun,
+            reaper,
+            group: None,
+            has_begun: false,
             terminal,
-            is_asked,
-            is_told,
-            early,
+            is_asked: false,
+            is_told: false,
+            early: Vec::new(),
             goes_on_by: None,
-        })
+        }
     }
 
     /// Waits for the end of the command, of which nothing is left then. Cancel safe.
@@ -306,22 +316,7 @@ mod tests {
     fn a_reaper_that_is_stopped_and_reads_nothing_keeps_nobody() {
         let (control, _theirs) = UnixStream::pair().unwrap();
         let (_tell, reports) = unbounded_channel();
-        let (name, reaper) = (String::new(), rustix::process::getpid());
-        let (group, terminal, early) = (None, None, Vec::new());
-        let (has_begun, is_asked, is_told, goes_on_by) = (false, false, false, None);
-        let mut child = Child {
-            name,
-            control,
-            reports,
-            reaper,
-            group,
-            has_begun,
-            terminal,
-            is_asked,
-            is_told,
-            early,
-            goes_on_by,
-        };
+        let mut child = Child::new(String::new(), control, reports, rustix::process::getpid(), None);
         for _ in 0..10_000 {
             child.put_off(Until::NEVER);
         }
