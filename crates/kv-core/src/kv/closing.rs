@@ -67,11 +67,12 @@ impl Shared {
 }
 
 impl Kv {
-    /// Closes all clones of this handle: guards become lost and are released, leases are revoked,
-    /// waits and watches end with [`Closed`](ErrorKind::Closed), and so does every later call. Writes
-    /// that are under way have a fifth of the deadline to end as if nothing was. It returns when all
-    /// of that, and what others dropped meanwhile, is gone from the server. It may be called again. It does not give back what was lost before, while no server could be
-    /// asked: a server that comes back may keep that for up to its TTL more.
+    /// Closes all clones of this handle: guards become lost and are released, leases are revoked, waits
+    /// and watches end with [`Closed`](ErrorKind::Closed), and so does every later call. Writes that
+    /// are under way have a fifth of the deadline to end as if nothing was. It returns when all of
+    /// that, and what others dropped meanwhile, is gone from the server. It may be called again. It
+    /// does not give back what was lost before, while no server could be asked: a server that comes
+    /// back may keep that for up to its TTL more.
     ///
     /// A program that ends without it leaves its locks and leases to their TTLs, since what a drop
     /// begins in the background ends with the runtime; called in another runtime, `close` does what
